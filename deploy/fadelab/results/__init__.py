@@ -1,0 +1,1 @@
+"""From a run directory to numbers: the summary, its schema and its computation."""

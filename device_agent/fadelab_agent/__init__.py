@@ -1,0 +1,1 @@
+"""What runs on a device: the task, local training and the uplink."""

@@ -1,0 +1,1 @@
+"""The radio world and the kernel that obeys it."""
