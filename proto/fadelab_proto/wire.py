@@ -1,0 +1,148 @@
+"""How the data plane's streams are framed, and the gRPC settings that both ends share.
+
+The messages of ``Transfer`` are protobuf on the wire, as federation.proto says, so any gRPC client
+can speak them. Packets are framed by hand all the same: protobuf's own classes copy a bytes field
+two to four times on its way through Python, a hand-written tag and length cost nothing.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.packet import HEADER_BYTES, MAX_PAYLOAD_BYTES
+
+PROTOCOL_VERSION = 1
+NEWEST_VERSION = 0xFFFFFFFF
+SERVICE = "fadelab.v1.Transfer"
+
+# 64 KiB of slack: control messages are far smaller, and a declared size beyond this is refused by
+# gRPC itself before it is read.
+MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES + 65536
+
+_PACKET_TAG = 0x12  # field 2, wire type 2 (length-delimited), in UploadPart and ModelPart
+_Head = TypeVar("_Head", bound=Message)
+
+
+class FramingError(ValueError):
+    """The bytes of a stream message are not what federation.proto allows."""
+
+
+def channel_options() -> list[tuple[str, int]]:
+    """Return the gRPC options of every client channel.
+
+    Retries are off because Fadelab resumes uploads itself; the reconnect back-off is short because
+    links come back without notice; a local subchannel pool keeps channels of one process from
+    sharing a TCP connection.
+    """
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.enable_retries", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.http_proxy_enabled", 0),
+    ]
+
+
+def server_options() -> list[tuple[str, int]]:
+    """Return the gRPC options of every server: bounded messages, and a port of its own.
+
+    Without ``so_reuseport=0`` a second server on the same port would start without an error and
+    take half of the connections.
+    """
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def frame_packet(packet: bytes) -> bytes:
+    """Return an ``UploadPart`` or ``ModelPart`` that holds ``packet``."""
+    return b"".join((_packet_prefix(len(packet)), packet))
+
+
+def serialize_part(part: Message | bytes) -> bytes:
+    """Serialise one stream message: a packet given as bytes, or a protobuf message."""
+    return frame_packet(part) if isinstance(part, bytes) else part.SerializeToString()
+
+
+def parse_upload_part(data: bytes) -> pb.UploadHeader | memoryview:
+    """Return the header or a view of the packet of an ``UploadPart``.
+
+    Raises:
+        FramingError: if ``data`` is neither.
+
+    """
+    packet = _packet_view(data)
+    if packet is not None:
+        return packet
+    part = _parse(pb.UploadPart(), data)
+    if part.WhichOneof("part") != "header":
+        raise FramingError("an upload message holds neither a header nor one whole packet")
+    return part.header
+
+
+def parse_model_part(data: bytes) -> pb.ModelInfo | memoryview:
+    """Return the info or a view of the packet of a ``ModelPart``.
+
+    Raises:
+        FramingError: if ``data`` is neither.
+
+    """
+    packet = _packet_view(data)
+    if packet is not None:
+        return packet
+    part = _parse(pb.ModelPart(), data)
+    if part.WhichOneof("part") != "info":
+        raise FramingError("a model message holds neither an info nor one whole packet")
+    return part.info
+
+
+def merge_ranges(sequences: Sequence[int]) -> list[pb.PacketRange]:
+    """Return sorted sequence numbers as ranges of consecutive ones."""
+    ranges: list[pb.PacketRange] = []
+    for sequence in sequences:
+        if ranges and ranges[-1].last == sequence - 1:
+            ranges[-1].last = sequence
+        else:
+            ranges.append(pb.PacketRange(first=sequence, last=sequence))
+    return ranges
+
+
+def _parse(message: _Head, data: bytes) -> _Head:
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise FramingError(f"not a protobuf message: {error}") from None
+    return message
+
+
+def _packet_prefix(length: int) -> bytes:
+    prefix = bytearray((_PACKET_TAG,))
+    while length >= 0x80:
+        prefix.append((length & 0x7F) | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix)
+
+
+def _packet_view(data: bytes) -> memoryview | None:
+    """Return the packet if ``data`` is exactly one tag, one minimal length and that many bytes."""
+    if not data or data[0] != _PACKET_TAG:
+        return None
+    length = shift = 0
+    for position in range(1, min(len(data), 6)):
+        byte = data[position]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            body = memoryview(data)[position + 1 :]
+            if len(body) == length:
+                return body
+            break
+    raise FramingError("a packet's declared length does not match the message that holds it")

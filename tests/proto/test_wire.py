@@ -1,0 +1,57 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.wire import (
+    FramingError,
+    frame_packet,
+    merge_ranges,
+    parse_model_part,
+    parse_upload_part,
+    serialize_part,
+)
+
+
+@given(st.binary(max_size=70_000))
+def test_framed_packets_are_protobuf_messages(packet: bytes) -> None:
+    framed = frame_packet(packet)
+    assert framed == pb.UploadPart(packet=packet).SerializeToString()
+    assert pb.ModelPart.FromString(framed).packet == packet
+    view = parse_upload_part(framed)
+    assert isinstance(view, memoryview)
+    assert view == packet
+
+
+def test_heads_are_told_from_packets() -> None:
+    header = pb.UploadHeader(session=9, update_id=3, packets=2)
+    assert parse_upload_part(serialize_part(pb.UploadPart(header=header))) == header
+    info = pb.ModelInfo(version=4, dimension=10)
+    assert parse_model_part(serialize_part(pb.ModelPart(info=info))) == info
+
+
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_never_crash(data: bytes) -> None:
+    for parse in (parse_upload_part, parse_model_part):
+        try:
+            part = parse(data)
+        except FramingError:
+            continue
+        assert isinstance(part, memoryview | pb.UploadHeader | pb.ModelInfo)
+
+
+def test_a_wrong_declared_length_is_refused() -> None:
+    framed = frame_packet(b"x" * 300)
+    for broken in (framed[:-1], framed + b"y", b"\x12\xff\xff\xff\xff\xff\x01"):
+        with pytest.raises(FramingError):
+            parse_upload_part(broken)
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_name_exactly_the_given_numbers(numbers: set[int]) -> None:
+    ranges = merge_ranges(sorted(numbers))
+    named = [n for r in ranges for n in range(r.first, r.last + 1)]
+    assert named == sorted(numbers)
+    assert all(a.last + 1 < b.first for a, b in itertools.pairwise(ranges))
