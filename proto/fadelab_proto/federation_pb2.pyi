@@ -170,6 +170,8 @@ class _UploadStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSt
     """The aggregation rule does not take this update: too stale, or its round is over."""
     UPLOAD_STATUS_REFUSED_DRAINING: _UploadStatus.ValueType  # 10
     """The server is shutting down."""
+    UPLOAD_STATUS_REFUSED_STORAGE: _UploadStatus.ValueType  # 11
+    """The update could not be made durable (disk full); it was not acknowledged and the run stops."""
 
 class UploadStatus(_UploadStatus, metaclass=_UploadStatusEnumTypeWrapper): ...
 
@@ -194,6 +196,8 @@ UPLOAD_STATUS_REFUSED_RULE: UploadStatus.ValueType  # 9
 """The aggregation rule does not take this update: too stale, or its round is over."""
 UPLOAD_STATUS_REFUSED_DRAINING: UploadStatus.ValueType  # 10
 """The server is shutting down."""
+UPLOAD_STATUS_REFUSED_STORAGE: UploadStatus.ValueType  # 11
+"""The update could not be made durable (disk full); it was not acknowledged and the run stops."""
 Global___UploadStatus: _TypeAlias = UploadStatus  # noqa: Y015
 
 @_typing.final

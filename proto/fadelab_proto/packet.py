@@ -39,6 +39,19 @@ MAX_PACKETS = 0xFFFF
 
 _HEADER = struct.Struct("<HBBBBHIIIIIHHI")
 _CHECKSUM = struct.Struct("<I")
+_FIELDS = (
+    "packet_class",
+    "codec",
+    "task_index",
+    "device",
+    "run_id",
+    "update_id",
+    "base_version",
+    "first",
+    "count",
+    "sequence",
+    "packets",
+)
 
 
 class PacketError(ValueError):
@@ -104,7 +117,7 @@ def parse_packet(data: bytes | memoryview) -> Packet:
         raise PacketError(f"{len(data)} bytes are fewer than a packet's header of {HEADER_BYTES}")
     view = memoryview(data)
     header = bytes(view[: HEADER_BYTES - 4])
-    magic, version, *_, payload_bytes = _HEADER.unpack(header)
+    magic, version, *numbers, payload_bytes = _HEADER.unpack(header)
     if magic != MAGIC:
         raise PacketError(f"magic 0x{magic:04X} is not 0x{MAGIC:04X}")
     if version != FORMAT_VERSION:
@@ -119,7 +132,7 @@ def parse_packet(data: bytes | memoryview) -> Packet:
     (declared,) = _CHECKSUM.unpack(view[HEADER_BYTES - 4 : HEADER_BYTES])
     if _checksum(header, payload) != declared:
         raise PacketError("CRC-32C does not match: the packet was damaged")
-    packet = Packet(*_HEADER.unpack(header)[2:13], payload=payload)
+    packet = Packet(**dict(zip(_FIELDS, numbers, strict=True)), payload=payload)
     _check_numbers(packet)
     return packet
 

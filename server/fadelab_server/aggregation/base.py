@@ -1,0 +1,63 @@
+"""What an aggregation rule is: contributions in, now and then a new global vector out."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One complete update."""
+
+    device: int
+    base: F32
+    """The global vector that local training started from."""
+    delta: F32
+    """Local result minus ``base``, as far as the codec kept it."""
+    base_version: int
+    staleness: int
+    """Versions published since ``base_version``."""
+    samples: int
+
+
+class AggregationRule(Protocol):
+    """Decides what a contribution does to the global model; one instance for each task.
+
+    Rules are pure bookkeeping: no I/O, no clock. Their pending state can be saved and restored, so
+    that an acknowledged contribution survives a crash of the server.
+    """
+
+    synchronous: bool
+    """Whether devices train in rounds from a common version."""
+
+    def refuse(self, *, device: int, base_version: int, newest: int) -> str | None:
+        """Return why an update of ``device`` would not be taken now, or None if it would."""
+        ...
+
+    def add(self, contribution: Contribution, *, newest: F32, roster: int) -> F32 | None:
+        """Take a contribution; return the next global vector if it completes one.
+
+        Args:
+            contribution: an update that :meth:`refuse` let pass.
+            newest: the newest global vector; not to be modified.
+            roster: number of devices in the run.
+
+        """
+        ...
+
+    def roster_changed(self, *, newest: F32, roster: int) -> F32 | None:
+        """Return the next global vector if waiting for the remaining devices is now pointless."""
+        ...
+
+    def pending(self) -> Arrays:
+        """Return the contributions that are taken but not yet in a version, as plain arrays."""
+        ...
+
+    def restore(self, pending: Arrays) -> None:
+        """Continue from what :meth:`pending` returned."""
+        ...

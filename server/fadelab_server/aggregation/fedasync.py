@@ -1,0 +1,50 @@
+"""FedAsync (Xie et al., arXiv 1903.03934, Algorithm 1): mix every arriving model in.
+
+``x <- (1 - a_t) x + a_t x_new`` with ``a_t = alpha * s(staleness)``. The mixing weight is computed
+from the constant alpha at each arrival; multiplying it up from one arrival to the next would let
+it decay to zero.
+"""
+
+import numpy as np
+
+from fadelab_server.aggregation.base import F32, Arrays, Contribution
+from fadelab_server.aggregation.staleness import staleness_weight
+from fadelab_server.config import FedAsyncConfig
+
+
+class FedAsync:
+    """Publish a new version for every contribution."""
+
+    synchronous = False
+
+    def __init__(self, config: FedAsyncConfig) -> None:
+        self._alpha = config.alpha
+        self._weight = staleness_weight(config.staleness)
+        self._max_staleness = config.max_staleness
+
+    def refuse(self, *, device: int, base_version: int, newest: int) -> str | None:  # noqa: ARG002
+        """Refuse updates that are staler than the limit."""
+        staleness = newest - base_version
+        if self._max_staleness is not None and staleness > self._max_staleness:
+            return (
+                f"the update is {staleness} versions stale; at most {self._max_staleness} are taken"
+            )
+        return None
+
+    def add(self, contribution: Contribution, *, newest: F32, roster: int) -> F32 | None:  # noqa: ARG002
+        """Return ``(1 - a) newest + a (base + delta)``."""
+        mixing = np.float32(self._alpha * self._weight(contribution.staleness))
+        local = contribution.base + contribution.delta
+        result: F32 = newest + mixing * (local - newest)
+        return result
+
+    def roster_changed(self, *, newest: F32, roster: int) -> F32 | None:  # noqa: ARG002
+        """Nobody is waited for."""
+        return None
+
+    def pending(self) -> Arrays:
+        """Every contribution is in a version at once."""
+        return {}
+
+    def restore(self, pending: Arrays) -> None:
+        """There is nothing to restore."""

@@ -1,0 +1,94 @@
+"""The server's configuration: what it listens on, what it trains, how it aggregates, when it ends."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fadelab_proto.config import StrictModel
+
+
+class ConstantStaleness(StrictModel):
+    """Every update weighs the same, however old its base version is."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class PolynomialStaleness(StrictModel):
+    """Weight ``(staleness + 1) ** -exponent``."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    exponent: float = Field(0.5, ge=0, description="0 is the constant weight; 0.5 is usual.")
+
+
+class HingeStaleness(StrictModel):
+    """Weight 1 up to ``threshold`` versions, then ``1 / (slope * (staleness - threshold) + 1)``."""
+
+    kind: Literal["hinge"] = "hinge"
+    slope: float = Field(10.0, ge=0)
+    threshold: int = Field(4, ge=0, description="Versions of staleness that cost nothing.")
+
+
+StalenessConfig = Annotated[
+    ConstantStaleness | PolynomialStaleness | HingeStaleness, Field(discriminator="kind")
+]
+
+
+class FedAvgConfig(StrictModel):
+    """Synchronous rounds: the sample-weighted mean of the updates to one version."""
+
+    kind: Literal["fedavg"] = "fedavg"
+    quorum: int | None = Field(
+        None, ge=1, description="Updates that end a round; all devices in the run when left out."
+    )
+
+
+class FedAsyncConfig(StrictModel):
+    """Asynchronous mixing: every arriving update makes a new version."""
+
+    kind: Literal["fedasync"] = "fedasync"
+    alpha: float = Field(0.6, gt=0, le=1, description="Mixing weight of an update without delay.")
+    staleness: StalenessConfig = PolynomialStaleness()
+    max_staleness: int | None = Field(
+        None, ge=0, description="Older updates are refused; no limit when left out."
+    )
+
+
+AggregationConfig = Annotated[FedAvgConfig | FedAsyncConfig, Field(discriminator="kind")]
+
+
+class TaskSpec(StrictModel):
+    """One task as the server needs to know it: a vector's size, layout and first value."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    dimension: int = Field(ge=1, lt=2**32)
+    layout_hash: int = Field(ge=0, lt=2**64)
+    initial: Path = Field(description="A .npy file with the float32 vector of version 0.")
+
+
+class StopConfig(StrictModel):
+    """The run ends at whichever comes first."""
+
+    duration_s: float = Field(gt=0, description="Emulated seconds after the start.")
+    max_versions: int | None = Field(None, ge=1, description="Versions of the first task.")
+
+
+class ServerConfig(StrictModel):
+    """Everything that ``fadelab server`` needs."""
+
+    run_id: int = Field(ge=0, lt=2**32)
+    listen: str = Field(description="HOST:PORT of the data plane.")
+    operator_socket: Path = Field(description="Unix socket for the launcher and the validator.")
+    events_dir: Path
+    checkpoint_dir: Path
+    devices: int = Field(ge=1, le=65535)
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1, max_length=255)
+    aggregation: AggregationConfig
+    stop: StopConfig
+    max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
+    history_bytes: int = Field(
+        256 << 20, ge=0, description="Memory for past versions of each task; 2 are always kept."
+    )
+    upload_buffer_bytes: int = Field(
+        1 << 30, ge=1, description="Bound on the decoded bytes of all unfinished uploads."
+    )

@@ -1,0 +1,126 @@
+"""One task on the server: its versions, its aggregation rule and what each device contributed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab_server.aggregation import AggregationRule, Contribution
+from fadelab_server.assembly import UpdateAssembly
+from fadelab_server.checkpoint import Arrays, CheckpointError
+from fadelab_server.config import TaskSpec
+from fadelab_server.model_store import ModelStore, Version
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a complete update."""
+
+    staleness_versions: int
+    staleness_s: float
+    published: Version | None
+
+
+class TaskState:
+    """Everything the server knows about one task."""
+
+    def __init__(
+        self, spec: TaskSpec, rule: AggregationRule, store: ModelStore, *, roster: int
+    ) -> None:
+        self.spec = spec
+        self.rule = rule
+        self.store = store
+        self.roster = roster
+        self.updates = 0
+        self.last_update: dict[int, int] = {}
+        """By device, the number of its last update that was taken."""
+        self.last_staleness: dict[int, int] = {}
+        self.updates_by_device: dict[int, int] = {}
+
+    def refuse(self, *, device: int, base_version: int) -> str | None:
+        """Return why an update from ``base_version`` would not be taken, or None."""
+        return self.rule.refuse(
+            device=device, base_version=base_version, newest=self.store.newest.number
+        )
+
+    def apply(self, assembly: UpdateAssembly, base: Version, now_s: float) -> Applied:
+        """Hand a complete update to the aggregation rule; publish what it returns."""
+        newest = self.store.newest
+        staleness = newest.number - base.number
+        device = assembly.device
+        vector = self.rule.add(
+            Contribution(
+                device=device,
+                base=base.vector,
+                delta=assembly.vector(),
+                base_version=base.number,
+                staleness=staleness,
+                samples=assembly.header.samples,
+            ),
+            newest=newest.vector,
+            roster=self.roster,
+        )
+        self.updates += 1
+        self.last_update[device] = assembly.header.update_id
+        self.last_staleness[device] = staleness
+        self.updates_by_device[device] = self.updates_by_device.get(device, 0) + 1
+        published = None if vector is None else self.store.publish(vector, now_s)
+        return Applied(staleness, now_s - base.published_mono_s, published)
+
+    def set_roster(self, roster: int, now_s: float) -> Version | None:
+        """Tell the rule how many devices are in the run; publish if a round ends thereby."""
+        self.roster = roster
+        newest = self.store.newest
+        vector = self.rule.roster_changed(newest=newest.vector, roster=roster)
+        return None if vector is None else self.store.publish(vector, now_s)
+
+    def snapshot(self) -> tuple[dict[str, object], Arrays]:
+        """Return the state for a checkpoint; arrays are copies or immutable."""
+        newest = self.store.newest
+        meta: dict[str, object] = {
+            "name": self.spec.name,
+            "dimension": self.spec.dimension,
+            "layout_hash": self.spec.layout_hash,
+            "version": newest.number,
+            "updates": self.updates,
+            "last_update": {str(device): number for device, number in self.last_update.items()},
+        }
+        arrays: Arrays = {"vector": newest.vector}
+        arrays.update({f"pending.{name}": array for name, array in self.rule.pending().items()})
+        return meta, arrays
+
+    def restore(self, meta: dict[str, object], arrays: Arrays, now_s: float) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: if it is of another task or model.
+
+        """
+        for key in ("name", "dimension", "layout_hash"):
+            if meta.get(key) != getattr(self.spec, key):
+                raise CheckpointError(
+                    f"the checkpoint's {key} is {meta.get(key)}, "
+                    f"the experiment's is {getattr(self.spec, key)}"
+                )
+        vector = arrays["vector"].astype(np.float32)
+        version = Version(_number(meta["version"]), vector, now_s)
+        self.store = ModelStore(version, self.store.history_bytes)
+        self.updates = _number(meta["updates"])
+        last_update = meta["last_update"]
+        assert isinstance(last_update, dict)
+        self.last_update = {int(device): number for device, number in last_update.items()}
+        pending = {
+            name.removeprefix("pending."): array
+            for name, array in arrays.items()
+            if name.startswith("pending.")
+        }
+        if pending:
+            self.rule.restore(pending)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise CheckpointError(f"the checkpoint holds {value!r} where a number belongs")
+    return value

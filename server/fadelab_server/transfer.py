@@ -1,0 +1,270 @@
+"""The Transfer service: models down and updates up, as streams of packets."""
+
+from collections.abc import AsyncIterator
+
+import google_crc32c
+import grpc
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import CodecError, DenseF32
+from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet, PacketError
+from fadelab_proto.wire import (
+    NEWEST_VERSION,
+    SERVICE,
+    FramingError,
+    merge_ranges,
+    parse_upload_part,
+    serialize_part,
+)
+from fadelab_server.assembly import UpdateAssembly
+from fadelab_server.checkpoint import CheckpointError
+from fadelab_server.federation import Federation
+from fadelab_server.model_store import Version
+from fadelab_server.sessions import Session
+
+Context = grpc.aio.ServicerContext[bytes, bytes | pb.ModelPart]
+
+# Headers and codec parameters on top of 8 bytes for each coordinate (an index and a value), which
+# no codec exceeds: anything larger is not an update of this model.
+_SLACK_BYTES = 65536
+
+
+class UploadRefusedError(Exception):
+    """An upload cannot go on; ``status`` and the message say why."""
+
+    def __init__(self, status: pb.UploadStatus.ValueType, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class TransferService:
+    """Serve ``FetchModel`` and ``UploadUpdate`` from a :class:`Federation`.
+
+    Args:
+        federation: the run.
+        trusted: whether callers without a session may fetch models (the operator's socket).
+
+    """
+
+    def __init__(self, federation: Federation, *, trusted: bool = False) -> None:
+        self._federation = federation
+        self._trusted = trusted
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the gRPC handler; packets pass through it without a protobuf copy."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "FetchModel": grpc.unary_stream_rpc_method_handler(
+                    self.fetch_model,
+                    request_deserializer=pb.FetchModelRequest.FromString,
+                    response_serializer=serialize_part,
+                ),
+                "UploadUpdate": grpc.stream_stream_rpc_method_handler(
+                    self.upload_update,
+                    request_deserializer=None,
+                    response_serializer=pb.UploadReply.SerializeToString,
+                ),
+            },
+        )
+
+    async def fetch_model(
+        self, request: pb.FetchModelRequest, context: Context
+    ) -> AsyncIterator[pb.ModelPart | bytes]:
+        """Send a version's info, then its packets."""
+        federation = self._federation
+        session = federation.sessions.find(request.session)
+        if session is None and not self._trusted:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "unknown session: join first")
+        if request.task_index >= len(federation.tasks):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"there is no task {request.task_index}"
+            )
+        store = federation.tasks[request.task_index].store
+        newest = request.version == NEWEST_VERSION
+        version = store.newest if newest else store.get(request.version)
+        if version is None:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"version {request.version} is not held; the newest is {store.newest.number}",
+            )
+        chunks = DenseF32().encode(
+            version.vector, max_payload_bytes=federation.config.max_payload_bytes
+        )
+        yield pb.ModelPart(
+            info=pb.ModelInfo(
+                version=version.number,
+                dimension=len(version.vector),
+                packets=len(chunks),
+                checksum=google_crc32c.value(version.vector.astype("<f4").tobytes()),
+            )
+        )
+        for sequence, chunk in enumerate(chunks[request.skip_packets :], request.skip_packets):
+            yield Packet(
+                packet_class=pb.PACKET_CLASS_MODEL,
+                codec=DenseF32.NUMBER,
+                task_index=request.task_index,
+                device=0 if session is None else session.device,
+                run_id=federation.config.run_id,
+                update_id=0,
+                base_version=version.number,
+                first=chunk.first,
+                count=chunk.count,
+                sequence=sequence,
+                packets=len(chunks),
+                payload=chunk.payload,
+            ).encode()
+
+    async def upload_update(
+        self,
+        stream: AsyncIterator[bytes],
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> AsyncIterator[pb.UploadReply]:
+        """Receive one update; every reply names the packets that are held by then."""
+        try:
+            async for reply in self._receive(stream):
+                yield reply
+        except UploadRefusedError as refusal:
+            yield pb.UploadReply(status=refusal.status, reason=str(refusal))
+
+    async def _receive(self, stream: AsyncIterator[bytes]) -> AsyncIterator[pb.UploadReply]:
+        header = await _read_header(stream)
+        session = self._check_session(header)
+        if self._already_taken(header, session):
+            yield self._reply(header, pb.UPLOAD_STATUS_DUPLICATE)
+            return
+        base = self._check_header(header, session)
+        assembly = self._federation.open_upload(header, session)
+        yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, assembly)
+        while not assembly.complete:
+            data = await anext(stream, None)
+            if data is None:
+                yield self._reply(header, pb.UPLOAD_STATUS_PARTIAL, assembly)
+                return
+            self._add_packet(assembly, data)
+            if not assembly.complete:
+                yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, assembly)
+        yield await self._finish(assembly, base)
+
+    def _add_packet(self, assembly: UpdateAssembly, data: bytes) -> None:
+        try:
+            assembly.add(_packet(data), self._federation.clock.now_s())
+        except (FramingError, PacketError, CodecError) as error:
+            # The packets that arrived whole stay: the device may resume and send this one again.
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
+        self._federation.changed.notify()
+
+    async def _finish(self, assembly: UpdateAssembly, base: Version) -> pb.UploadReply:
+        header = assembly.header
+        task = self._federation.tasks[header.task_index]
+        refusal = task.refuse(device=assembly.device, base_version=header.base_version)
+        if refusal is not None:
+            self._federation.drop_upload(assembly, refusal)
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, refusal)
+        self._refuse_when_over()
+        applied = self._federation.finish_upload(assembly, base)
+        try:
+            await self._federation.make_durable()
+        except CheckpointError as error:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_STORAGE, str(error)) from error
+        reply = self._reply(header, pb.UPLOAD_STATUS_COMPLETE, assembly)
+        reply.staleness = applied.staleness_versions
+        return reply
+
+    def _check_session(self, header: pb.UploadHeader) -> Session:
+        session = self._federation.sessions.find(header.session)
+        if session is None:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SESSION, "unknown session: join again, then resume"
+            )
+        self._refuse_when_over()
+        if header.task_index not in session.samples:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SHAPE,
+                f"the device did not offer task {header.task_index} when it joined",
+            )
+        return session
+
+    def _refuse_when_over(self) -> None:
+        if self._federation.draining or self._federation.stop_reason is not None:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_DRAINING, "the run is over")
+
+    def _already_taken(self, header: pb.UploadHeader, session: Session) -> bool:
+        taken = self._federation.tasks[header.task_index].last_update.get(session.device, 0)
+        return header.update_id <= taken
+
+    def _check_header(self, header: pb.UploadHeader, session: Session) -> Version:
+        task = self._federation.tasks[header.task_index]
+        _check_shape(header, task.spec.dimension, session.samples[header.task_index])
+        bound = self._federation.config.upload_buffer_bytes
+        if self._federation.announced_bytes() + header.payload_bytes > bound:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SHAPE,
+                f"unfinished uploads would exceed the server's bound of {bound} bytes",
+            )
+        base = task.store.get(header.base_version)
+        if base is None:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_BASE_VERSION,
+                f"version {header.base_version} is not held; "
+                f"the newest is {task.store.newest.number}",
+            )
+        refusal = task.refuse(device=session.device, base_version=header.base_version)
+        if refusal is not None:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, refusal)
+        return base
+
+    def _reply(
+        self,
+        header: pb.UploadHeader,
+        status: pb.UploadStatus.ValueType,
+        assembly: UpdateAssembly | None = None,
+    ) -> pb.UploadReply:
+        return pb.UploadReply(
+            status=status,
+            received=[] if assembly is None else merge_ranges(assembly.sequences),
+            newest_version=self._federation.tasks[header.task_index].store.newest.number,
+        )
+
+
+async def _read_header(stream: AsyncIterator[bytes]) -> pb.UploadHeader:
+    first = await anext(stream, None)
+    if first is None:
+        raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_SHAPE, "the upload stream was empty")
+    try:
+        part = parse_upload_part(first)
+    except FramingError as error:
+        raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
+    if isinstance(part, memoryview):
+        raise UploadRefusedError(
+            pb.UPLOAD_STATUS_REFUSED_PACKET, "an upload must begin with its header"
+        )
+    return part
+
+
+def _packet(data: bytes) -> memoryview:
+    part = parse_upload_part(data)
+    if not isinstance(part, memoryview):
+        raise FramingError("a second header in one upload")
+    return part
+
+
+def _check_shape(header: pb.UploadHeader, dimension: int, samples: int) -> None:
+    wrong = None
+    if header.dimension != dimension:
+        wrong = f"the update has {header.dimension} parameters, the model {dimension}"
+    elif header.update_id == 0:
+        wrong = "update numbers start at 1"
+    elif not 1 <= header.packets <= min(MAX_PACKETS, dimension):
+        wrong = f"{header.packets} packets cannot carry {dimension} parameters"
+    elif header.payload_bytes > min(
+        8 * dimension + _SLACK_BYTES, header.packets * MAX_PAYLOAD_BYTES
+    ):
+        wrong = (
+            f"{header.payload_bytes} payload bytes in {header.packets} packets "
+            f"are too many for {dimension} parameters"
+        )
+    elif header.samples != samples:
+        wrong = f"the update stands for {header.samples} samples, the device joined with {samples}"
+    if wrong is not None:
+        raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_SHAPE, wrong)
