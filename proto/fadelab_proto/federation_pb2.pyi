@@ -282,6 +282,7 @@ class JoinReply(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     TASK_INDICES_FIELD_NUMBER: _builtins.int
+    LAST_UPDATES_FIELD_NUMBER: _builtins.int
     status: Global___JoinStatus.ValueType
     """Whether the device is in, and if not, why."""
     reason: _builtins.str
@@ -292,6 +293,12 @@ class JoinReply(_message.Message):
     def task_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For each offered task, in order, its index in packet headers."""
 
+    @_builtins.property
+    def last_updates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each offered task, in order, the number of this device's last update that was taken; 0 if
+        none was. A restarted agent goes on counting from there.
+        """
+
     def __init__(
         self,
         *,
@@ -299,10 +306,11 @@ class JoinReply(_message.Message):
         reason: _builtins.str = ...,
         session: _builtins.int = ...,
         task_indices: _abc.Iterable[_builtins.int] | None = ...,
+        last_updates: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session", b"session", "status", b"status", "task_indices", b"task_indices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_updates", b"last_updates", "reason", b"reason", "session", b"session", "status", b"status", "task_indices", b"task_indices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,6 +478,7 @@ class UploadHeader(_message.Message):
     PACKETS_FIELD_NUMBER: _builtins.int
     PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """The session that Join returned."""
     task_index: _builtins.int
@@ -486,6 +495,8 @@ class UploadHeader(_message.Message):
     """Sum of the packets' payload bytes."""
     samples: _builtins.int
     """Training samples that the update stands for."""
+    content: _builtins.int
+    """CRC-32C of all packets in order: a resumption must carry the very same update."""
     def __init__(
         self,
         *,
@@ -497,10 +508,11 @@ class UploadHeader(_message.Message):
         packets: _builtins.int = ...,
         payload_bytes: _builtins.int = ...,
         samples: _builtins.int = ...,
+        content: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "dimension", b"dimension", "packets", b"packets", "payload_bytes", b"payload_bytes", "samples", b"samples", "session", b"session", "task_index", b"task_index", "update_id", b"update_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "content", b"content", "dimension", b"dimension", "packets", b"packets", "payload_bytes", b"payload_bytes", "samples", b"samples", "session", b"session", "task_index", b"task_index", "update_id", b"update_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

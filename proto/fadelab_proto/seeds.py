@@ -31,4 +31,6 @@ def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:
         keys: further distinctions, each >= 0, such as device number and update number.
 
     """
-    return np.random.default_rng(np.random.SeedSequence([seed, int(stream), *keys]))
+    # As a spawn key, not as entropy: entropy is padded with zeros, so a trailing key of 0 would be
+    # the same as none.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *keys)))

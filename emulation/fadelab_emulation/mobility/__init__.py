@@ -1,0 +1,1 @@
+"""How devices move: one file per model, all in emulated seconds and metres."""

@@ -1,0 +1,1 @@
+"""What lies between antennas: path loss, shadowing, fading. One file per model."""

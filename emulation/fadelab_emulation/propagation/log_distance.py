@@ -1,0 +1,65 @@
+"""Log-distance path loss: a straight line over the logarithm of distance."""
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.propagation.base import SPEED_OF_LIGHT_MPS, PathLossConfig
+from fadelab_emulation.scene import Scene
+
+
+def free_space_loss_db(distance_m: float, carrier_hz: float) -> float:
+    """Return the loss between isotropic antennas in free space (Friis 1946), dB."""
+    return 20 * math.log10(4 * math.pi * distance_m * carrier_hz / SPEED_OF_LIGHT_MPS)
+
+
+class LogDistanceConfig(PathLossConfig):
+    """Loss that grows by ``10 * exponent`` dB per decade of distance."""
+
+    kind: Literal["log_distance"] = "log_distance"
+    exponent: float = Field(
+        default=3.0,
+        ge=1,
+        le=8,
+        description="2 in free space, about 2.7 to 3.5 in streets, 4 to 6 when obstructed.",
+    )
+    reference_distance_m: float = Field(
+        default=1.0,
+        gt=0,
+        description="Distance of the reference loss; nearer devices are taken to be there.",
+    )
+    reference_loss_db: float | None = Field(
+        default=None,
+        ge=0,
+        description="Loss at the reference distance; left out: free space at the carrier.",
+    )
+
+    def build(self, scene: Scene) -> "LogDistance":
+        """Return the model, its reference loss from free space where none is given."""
+        reference_db = self.reference_loss_db
+        if reference_db is None:
+            # Within a wavelength or so the formula turns negative: no antenna amplifies.
+            reference_db = max(0.0, free_space_loss_db(self.reference_distance_m, scene.carrier_hz))
+        return LogDistance(self.exponent, self.reference_distance_m, reference_db)
+
+
+class LogDistance:
+    """``loss = reference + 10 * exponent * log10(distance / reference_distance)``, in dB.
+
+    Source: T. S. Rappaport, "Wireless Communications", 2nd ed., eq. (4.68).
+    """
+
+    def __init__(
+        self, exponent: float, reference_distance_m: float, reference_loss_db: float
+    ) -> None:
+        self._exponent = exponent
+        self._reference_distance_m = reference_distance_m
+        self._reference_loss_db = reference_loss_db
+
+    def loss_db(self, distance_m: FloatArray) -> FloatArray:
+        """Return the loss in dB, that at the reference distance for anything nearer."""
+        ratio = np.maximum(distance_m / self._reference_distance_m, 1.0)
+        return self._reference_loss_db + 10 * self._exponent * np.log10(ratio)

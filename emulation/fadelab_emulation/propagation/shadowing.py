@@ -1,0 +1,60 @@
+"""Log-normal shadowing that changes along a device's path, not with time.
+
+M. Gudmundson, "Correlation model for shadow fading in mobile radio systems", Electronics Letters
+27(23), 1991: exponential correlation over distance, here ``2 ** (-travelled / decorrelation)``,
+that is ``exp(-ln 2 * travelled / decorrelation)``. Texts that write ``exp(-d / d0)`` without the
+ln 2 (3GPP TR 38.901, 7.4.4) have ``d0 = decorrelation / ln 2``.
+"""
+
+import numpy as np
+from pydantic import Field
+
+from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.propagation.base import ChannelDraw
+from fadelab_emulation.scene import Scene
+from fadelab_proto.config import StrictModel
+from fadelab_proto.seeds import Stream, generator
+
+
+class ShadowingConfig(StrictModel):
+    """Loss by what stands between the antennas, a normal variable in dB."""
+
+    std_db: float = Field(
+        default=0.0, ge=0, le=20, description="Standard deviation; 0 switches shadowing off."
+    )
+    decorrelation_m: float = Field(
+        default=10.0,
+        gt=0,
+        description="Length of path after which the correlation has fallen to one half.",
+    )
+
+    def build(self, scene: Scene) -> "Shadowing":
+        """Return the model for the scene's devices."""
+        return Shadowing(self, scene)
+
+
+class Shadowing:
+    """A first-order autoregressive walk per device, stationary from its first value.
+
+    Devices are independent of each other, and a device's numbers do not depend on how many others
+    there are. Both directions of a link see the same shadowing.
+    """
+
+    def __init__(self, config: ShadowingConfig, scene: Scene) -> None:
+        self._config = config
+        self._scene = scene
+        self._steps = 0
+        self._normal = np.zeros(scene.devices)
+
+    def advance(self, travelled_m: FloatArray) -> FloatArray:
+        """Return the shadowing loss in dB after each device went on by ``travelled_m``."""
+        fresh = generator(
+            self._scene.seed, Stream.CHANNEL, ChannelDraw.SHADOWING, self._steps
+        ).standard_normal(self._scene.devices)
+        if self._steps == 0:
+            self._normal = fresh
+        else:
+            kept = np.exp2(-travelled_m / self._config.decorrelation_m)
+            self._normal = kept * self._normal + np.sqrt(1 - kept**2) * fresh
+        self._steps += 1
+        return self._config.std_db * self._normal

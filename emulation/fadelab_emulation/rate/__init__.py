@@ -1,0 +1,1 @@
+"""From channel gains to bits per second: one file per model."""

@@ -1,0 +1,65 @@
+"""The contract of a rate model: channel gains and powers in, rates of all devices out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.scene import Scene
+from fadelab_proto.config import StrictModel
+
+MIN_RATE_BPS = 64_000.0
+"""The least rate an open link is given: see :class:`RateModel`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGain:
+    """The channel of every device during one tick, the same in both directions."""
+
+    power_gain: FloatArray
+    """Received over transmitted power, shape ``(blocks, devices)``: one row per fading block."""
+    share: FloatArray
+    """Part of the tick that each block fills, shape ``(blocks,)``, adding up to 1."""
+
+    def mean(self, per_block: FloatArray) -> FloatArray:
+        """Return the mean over the tick of values of shape ``(blocks, devices)``.
+
+        Not a matrix product: its order of summation, and with it the last bit, may depend on the
+        machine and on the number of devices.
+        """
+        mean: FloatArray = (self.share[:, None] * per_block).sum(axis=0)
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRates:
+    """What a rate model answers; every array has shape ``(devices,)``."""
+
+    snr_up_db: FloatArray
+    """Mean uplink signal-to-noise ratio over the tick (the mean is taken before the dB)."""
+    rate_up_bps: FloatArray
+    rate_down_bps: FloatArray
+
+
+class RateModel(Protocol):
+    """Rates of all devices at once, because one device's power may change another's rate.
+
+    A rate is the mean over the tick, at least :data:`MIN_RATE_BPS`: a kernel shaper that is set
+    lower goes into debt and answers late to the next rise, and whether a link is *closed* is for
+    the contact model alone to say. A deep fade thus slows a link down to the floor and does not
+    cut its contact window in pieces.
+    """
+
+    def rates(
+        self, gain: ChannelGain, uplink_power_w: FloatArray, downlink_power_w: float
+    ) -> LinkRates:
+        """Return SNR and rates; ``uplink_power_w`` has shape ``(devices,)``."""
+        ...
+
+
+class RateConfig(StrictModel, ABC):
+    """The base of every rate model's settings."""
+
+    @abstractmethod
+    def build(self, scene: Scene) -> RateModel:
+        """Return the model for the scene's devices."""

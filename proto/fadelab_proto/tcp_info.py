@@ -1,0 +1,77 @@
+"""What the kernel knows about this process's TCP connections (``struct tcp_info``, linux/tcp.h).
+
+gRPC keeps its sockets to itself, but a process may look at its own descriptors: each is duplicated
+for the moment of the query, so gRPC's own is never touched.
+"""
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+_TCP_INFO_BYTES = 232
+# Offsets of tcpi_bytes_sent and tcpi_bytes_retrans, in the kernel since 4.19.
+_SENT_AND_RETRANS = struct.Struct("<QQ")
+_SENT_AT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCounters:
+    """Payload bytes that TCP sent, and how many of them were sent again."""
+
+    bytes_sent: int
+    bytes_retransmitted: int
+
+    def __add__(self, other: "TcpCounters") -> "TcpCounters":
+        return TcpCounters(
+            self.bytes_sent + other.bytes_sent,
+            self.bytes_retransmitted + other.bytes_retransmitted,
+        )
+
+
+class TcpLedger:
+    """Counters of every TCP connection this process has had, by remote address.
+
+    A closed connection's counters are gone with it: call :meth:`update` before connections are
+    closed and now and then in between; the last values seen are kept.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[tuple[str, int, str, int], TcpCounters] = {}
+
+    def update(self) -> None:
+        """Read the counters of all open connections."""
+        for entry in Path("/proc/self/fd").iterdir():
+            try:
+                if not str(entry.readlink()).startswith("socket:"):
+                    continue
+                with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
+                    self._read(duplicate)
+            except OSError:
+                # The descriptor was closed between the listing and the query.
+                continue
+
+    def by_remote(self) -> dict[str, TcpCounters]:
+        """Return the sums by remote IP address."""
+        sums: dict[str, TcpCounters] = {}
+        for (_, _, remote, _), counters in self._latest.items():
+            sums[remote] = sums.get(remote, TcpCounters(0, 0)) + counters
+        return sums
+
+    def total(self) -> TcpCounters:
+        """Return the sum over all connections."""
+        return sum(self._latest.values(), TcpCounters(0, 0))
+
+    def _read(self, connection: socket.socket) -> None:
+        if connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        if connection.type != socket.SOCK_STREAM:
+            return
+        local, remote = connection.getsockname(), connection.getpeername()
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        if len(info) < _SENT_AT + _SENT_AND_RETRANS.size:
+            return
+        sent, retransmitted = _SENT_AND_RETRANS.unpack_from(info, _SENT_AT)
+        address = remote[0].removeprefix("::ffff:")
+        self._latest[local[0], local[1], address, remote[1]] = TcpCounters(sent, retransmitted)
