@@ -1,0 +1,71 @@
+"""What a report is drawn from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab.results.schema import DeviceResult, Summary
+
+FloatArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+
+
+class Band(NamedTuple):
+    """The range that a ratio must lie in, both ends included."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleView:
+    """The recorded link schedule as plain arrays, of shape ``(ticks, devices)`` unless noted.
+
+    Raises ``ValueError`` if the shapes disagree.
+    """
+
+    device_ids: tuple[str, ...]
+    """Which device each column belongs to."""
+    t_s: FloatArray
+    """Emulated seconds of each tick, shape ``(ticks,)``."""
+    x_m: FloatArray
+    y_m: FloatArray
+    rate_up_bps: FloatArray
+    rate_down_bps: FloatArray
+    is_open: BoolArray
+    base_station_m: tuple[float, float]
+    radius_m: float | None
+    """Coverage radius; None where contact is not decided by distance."""
+    area_m: tuple[float, float] | None
+    """Width and height of the area, whose lower left corner is the origin; None if unbounded."""
+
+    def __post_init__(self) -> None:
+        expected = (len(self.t_s), len(self.device_ids))
+        for name in ("x_m", "y_m", "rate_up_bps", "rate_down_bps", "is_open"):
+            shape = getattr(self, name).shape
+            if shape != expected:
+                raise ValueError(f"{name} has shape {shape}, not (ticks, devices) = {expected}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that one report shows."""
+
+    summary: Summary
+    manifest: Mapping[str, object]
+    schedule: ScheduleView
+    ratio_band: Band
+    """Where achieved / programmed bytes of a saturated link must lie for the run to be valid."""
+
+    @property
+    def devices(self) -> dict[str, DeviceResult]:
+        """The devices' results by device id, in the summary's order."""
+        return self.summary.devices
+
+    @property
+    def shows_names(self) -> bool:
+        """Whether there is room for every device's name on an axis; if not, charts aggregate."""
+        return len(self.devices) <= 32

@@ -1,0 +1,67 @@
+"""Write ``report.html``."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from fadelab.report.coverage import field_map, timeline
+from fadelab.report.devices import device_table, manifest
+from fadelab.report.fidelity import fidelity
+from fadelab.report.learning import learning
+from fadelab.report.markup import Markup, tag
+from fadelab.report.model import Band, Run, ScheduleView
+from fadelab.report.overview import heading, key_figures, verdict
+from fadelab.report.timing import resume, start_up
+from fadelab.report.traffic import ledger, staleness
+from fadelab.results.schema import Summary
+
+_SECTIONS = (
+    heading,
+    verdict,
+    key_figures,
+    learning,
+    timeline,
+    field_map,
+    fidelity,
+    staleness,
+    ledger,
+    resume,
+    start_up,
+    device_table,
+    manifest,
+)
+
+
+def write_report(
+    path: Path,
+    summary: Summary,
+    manifest: Mapping[str, object],
+    schedule: ScheduleView,
+    *,
+    ratio_band: Band = Band(0.95, 1.05),  # noqa: B008
+) -> None:
+    """Write one self-contained HTML page: no network, no external script, style or font.
+
+    The same input gives the same bytes. ``ratio_band`` is the range in which achieved over
+    programmed bytes of every saturated link must lie for the run to be valid; the caller, who
+    judged the run, passes the one it used. Raises ``OSError`` if ``path`` cannot be written.
+    """
+    path.write_text(build_page(Run(summary, manifest, schedule, ratio_band)), encoding="utf-8")
+
+
+def build_page(run: Run) -> str:
+    """Return the page's HTML."""
+    here = files("fadelab.report")
+    style = Markup((here / "report.css").read_text(encoding="utf-8"))
+    script = Markup((here / "report.js").read_text(encoding="utf-8"))
+    head = tag(
+        "head",
+        Markup('<meta charset="utf-8">\n'),
+        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">\n'),
+        tag("title", f"{run.summary.name} · Fadelab"),
+        tag("style", style),
+    )
+    main = tag("main", *(section(run) for section in _SECTIONS))
+    return "<!doctype html>\n" + tag(
+        "html", head, tag("body", main, tag("script", script)), lang="en"
+    )

@@ -1,0 +1,196 @@
+"""The agent process: join, keep the tasks' loops going, leave in order."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+from pydantic import Field
+
+from fadelab_agent.config import ComputeConfig
+from fadelab_agent.downlink import Downlink
+from fadelab_agent.error_memory import ErrorMemory, NoMemory
+from fadelab_agent.membership import Membership
+from fadelab_agent.policy import PolicyConfig, build_policy
+from fadelab_agent.radio import EmulatedRadio, WiredRadio
+from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.uplink import Uplink
+from fadelab_agent.work import TaskWork
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.clock import Clock, SystemClock
+from fadelab_proto.config import StrictModel
+from fadelab_proto.events import EventLog
+from fadelab_proto.process_memory import private_memory_mib
+from fadelab_proto.tcp_info import TcpLedger
+from fadelab_proto.wire import channel_options
+
+
+class AgentConfig(StrictModel):
+    """Everything but the tasks that one agent process needs."""
+
+    run_id: int = Field(ge=0, lt=2**32)
+    device: int = Field(ge=0, le=65535)
+    server: str = Field(description="HOST:PORT of the server's data plane.")
+    radio_socket: Path | None = Field(
+        None, description="Unix socket of the emulator's radio plane; none on a real link."
+    )
+    wired_rate_up_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
+    wired_rate_down_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
+    events_dir: Path
+    policy: PolicyConfig
+    error_memory: bool = True
+    max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
+    uplink_power_w: float = Field(0.2, ge=0)
+    downlink_power_w: float = Field(1.0, ge=0)
+    compute: ComputeConfig = ComputeConfig()
+    stall_s: float = Field(
+        10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
+    )
+
+
+class Agent:
+    """One device."""
+
+    def __init__(self, config: AgentConfig, works: Sequence[TaskWork], clock: Clock) -> None:
+        self._config = config
+        self._works = works
+        self._clock = clock
+        self._ledger = TcpLedger()
+
+    async def run(self) -> None:
+        """Take part in the run until it is over.
+
+        Raises:
+            RefusedError: if the server does not take the device in.
+            StalledError: if a transfer stopped making progress.
+
+        """
+        config, clock = self._config, self._clock
+        with EventLog(config.events_dir, "agent", str(config.device), clock) as log:
+            log.write("agent_started")
+            async with (
+                self._radio() as radio,
+                grpc.aio.insecure_channel(config.server, options=channel_options()) as channel,
+            ):
+                membership = Membership(
+                    channel,
+                    run_id=config.run_id,
+                    device=config.device,
+                    offers=[_offer(work) for work in self._works],
+                    clock=clock,
+                    log=log,
+                )
+                try:
+                    await membership.join()
+                    log.write("memory", private_mib=round(private_memory_mib(), 2))
+                    await self._take_part(membership, radio, channel, log)
+                finally:
+                    self._ledger.update()
+                    self._log_leaving(log, membership)
+
+    async def _take_part(
+        self,
+        membership: Membership,
+        radio: EmulatedRadio | WiredRadio,
+        channel: grpc.aio.Channel,
+        log: EventLog,
+    ) -> None:
+        loops = self._loops(membership, radio, channel, log)
+        jobs = [asyncio.create_task(loop.run()) for loop in loops]
+        jobs.append(asyncio.create_task(membership.follow()))
+        over = asyncio.create_task(membership.stopped.wait())
+        ledger = asyncio.create_task(self._keep_ledger())
+        try:
+            await asyncio.wait((over, *jobs), return_when=asyncio.FIRST_EXCEPTION)
+            while not over.done() and not any(job.done() for job in jobs):
+                await asyncio.wait((over, *jobs), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (over, ledger, *jobs):
+                task.cancel()
+            results = await asyncio.gather(over, ledger, *jobs, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _loops(
+        self,
+        membership: Membership,
+        radio: EmulatedRadio | WiredRadio,
+        channel: grpc.aio.Channel,
+        log: EventLog,
+    ) -> list[TrainerLoop]:
+        config, clock = self._config, self._clock
+        terms = DeviceTerms(
+            run_id=config.run_id,
+            device=config.device,
+            max_payload_bytes=config.max_payload_bytes,
+            uplink_power_w=config.uplink_power_w,
+            downlink_power_w=config.downlink_power_w,
+            compute=config.compute,
+        )
+        lock = asyncio.Lock()
+        stall_s = config.stall_s
+        memory = ErrorMemory if config.error_memory else NoMemory
+        return [
+            TrainerLoop(
+                terms,
+                work=work,
+                policy=build_policy(config.policy),
+                memory=memory(work.dimension),
+                membership=membership,
+                radio=radio,
+                uplink=Uplink(channel, radio=radio, clock=clock, log=log, stall_s=stall_s),
+                downlink=Downlink(channel, radio=radio, clock=clock, log=log, stall_s=stall_s),
+                clock=clock,
+                log=log,
+                compute_lock=lock,
+            )
+            for work in self._works
+        ]
+
+    def _radio(self) -> EmulatedRadio | WiredRadio:
+        config = self._config
+        if config.radio_socket is not None:
+            return EmulatedRadio(config.radio_socket, config.device, self._clock)
+        return WiredRadio(
+            self._clock,
+            rate_up_bps=config.wired_rate_up_bps,
+            rate_down_bps=config.wired_rate_down_bps,
+        )
+
+    async def _keep_ledger(self) -> None:
+        """Look at the connections' counters now and then: a closed one takes them along."""
+        while True:
+            await self._clock.sleep_until(self._clock.now_s() + 5.0)
+            self._ledger.update()
+
+    def _log_leaving(self, log: EventLog, membership: Membership) -> None:
+        tcp = self._ledger.total()
+        log.write(
+            "agent_stopped",
+            reason=membership.stop_reason,
+            tcp_bytes_sent=tcp.bytes_sent,
+            tcp_bytes_retransmitted=tcp.bytes_retransmitted,
+            private_mib=round(private_memory_mib(), 2),
+        )
+
+
+def _offer(work: TaskWork) -> pb.TaskOffer:
+    return pb.TaskOffer(
+        name=work.name,
+        dimension=work.dimension,
+        layout_hash=work.layout_hash,
+        samples=work.samples,
+    )
+
+
+async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
+    """Run one agent until its run is over or SIGTERM or SIGINT arrives."""
+    agent = asyncio.create_task(Agent(config, works, SystemClock()).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await agent

@@ -1,0 +1,159 @@
+"""What an experiment says about learning on devices: task, model, data split, training, computing.
+
+This module imports neither torch nor the data sets, so that an experiment can be read and checked
+in milliseconds.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from fadelab_proto.config import StrictModel
+
+
+class LogisticModel(StrictModel):
+    """Multinomial logistic regression: 7 850 parameters on 28x28 pixels and 10 classes."""
+
+    kind: Literal["logistic"] = "logistic"
+
+
+class MlpModel(StrictModel):
+    """A perceptron with one hidden ReLU layer of ``hidden`` units."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: PositiveInt = Field(default=256, le=65536)
+
+
+class Cnn462kModel(StrictModel):
+    """The CNN of the mixed-resolution papers: 462 410 parameters on CIFAR-10."""
+
+    kind: Literal["cnn_462k"] = "cnn_462k"
+
+
+class Cnn466kModel(StrictModel):
+    """The CNN of DMA-FL: 466 122 parameters on SVHN."""
+
+    kind: Literal["cnn_466k"] = "cnn_466k"
+
+
+ModelConfig = Annotated[
+    LogisticModel | MlpModel | Cnn462kModel | Cnn466kModel, Field(discriminator="kind")
+]
+
+TaskName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn"]
+
+
+class TaskConfig(StrictModel):
+    """What is learned: a data set and the model that is fitted to it.
+
+    ``data_dir`` holds your own copies of the data sets; ``digits`` comes with scikit-learn and
+    needs none.
+    """
+
+    name: TaskName = "digits"
+    model: ModelConfig = MlpModel()
+    data_dir: Path = Path("data")
+
+    @model_validator(mode="after")
+    def _pictures_fit_the_model(self) -> Self:
+        if self.name == "digits" and isinstance(self.model, Cnn466kModel):
+            raise ValueError("cnn_466k needs pictures of at least 16x16 pixels; digits has 8x8")
+        return self
+
+
+class IidPartition(StrictModel):
+    """Samples are dealt to the devices at random, in equal numbers give or take one.
+
+    With ``equal_sizes`` the few samples that cannot be dealt evenly are left out.
+    """
+
+    kind: Literal["iid"] = "iid"
+    equal_sizes: bool = False
+
+
+class LabelsPerDevicePartition(StrictModel):
+    """Every device holds samples of ``labels`` classes; the classes are spread evenly."""
+
+    kind: Literal["labels_per_device"] = "labels_per_device"
+    labels: PositiveInt = 2
+    equal_sizes: bool = False
+
+
+class ClassesPerDevicePartition(StrictModel):
+    """Devices hold different numbers of classes.
+
+    ``counts`` lists the number of classes of device 0, 1, ... and starts over when there are more
+    devices than entries; ``varied`` stands for 1, 2, ... up to the number of classes, so the n-th
+    device has n classes.
+    """
+
+    kind: Literal["classes_per_device"] = "classes_per_device"
+    counts: Literal["varied"] | Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = "varied"
+    equal_sizes: bool = False
+
+
+class DirichletPartition(StrictModel):
+    """Class shares are drawn from a symmetric Dirichlet law; a small ``beta`` means high skew."""
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    beta: float = Field(default=0.5, ge=1e-3, le=1e6)
+    equal_sizes: bool = False
+
+
+PartitionConfig = Annotated[
+    IidPartition | LabelsPerDevicePartition | ClassesPerDevicePartition | DirichletPartition,
+    Field(discriminator="kind"),
+]
+
+
+class TrainingConfig(StrictModel):
+    """How a device trains before it uploads: give ``local_steps`` or ``local_epochs``.
+
+    ``proximal`` is mu in the term mu/2 ||w - w0||^2 that ties the device to the model it
+    downloaded (FedProx; DMA-FL equation 3, where it is called rho). ``weight_decay`` adds
+    weight_decay/2 ||w||^2. A batch is never larger than what the device holds.
+    """
+
+    optimiser: Literal["sgd"] = "sgd"
+    local_steps: PositiveInt | None = None
+    local_epochs: PositiveInt | None = None
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
+    proximal: float = Field(default=0.0, ge=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.local_steps is None) == (self.local_epochs is None):
+            raise ValueError("give either local_steps or local_epochs, not both and not neither")
+        return self
+
+    def batch_for(self, samples: int) -> int:
+        """Return the batch size of a device that holds ``samples`` samples."""
+        return min(self.batch_size, samples)
+
+    def steps_for(self, samples: int) -> int:
+        """Return the local steps of one update on a device that holds ``samples`` samples.
+
+        An epoch has as many steps as there are whole batches, at least one.
+        """
+        if self.local_steps is not None:
+            return self.local_steps
+        assert self.local_epochs is not None
+        return self.local_epochs * max(1, samples // self.batch_for(samples))
+
+
+class ComputeConfig(StrictModel):
+    """The processor that a device is said to have; its time and energy follow from formulas.
+
+    Cycles per sample and effective capacitance lie in the middle of the ranges of DMA-FL's
+    simulations (2023, section VI: 500 to 5 000 cycles, 2e-22 to 2e-19, geometric middle). The
+    paper gives no clock frequency; 10 MHz makes the processor draw ``capacitance * f^3`` = 6 W,
+    which is what a small single-board computer draws.
+    """
+
+    cycles_per_sample: PositiveFloat = 2500.0
+    cpu_hz: PositiveFloat = 1e7
+    capacitance_j_s2: PositiveFloat = 6e-21

@@ -1,0 +1,149 @@
+"""Being in the run: join, listen to directives, join again when the connection is lost."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto import federation_pb2_grpc as pb_grpc
+from fadelab_proto.clock import Clock
+from fadelab_proto.events import EventLog
+from fadelab_proto.wire import PROTOCOL_VERSION
+
+_RETRY_PAUSE_S = 0.5
+
+
+class RefusedError(RuntimeError):
+    """The server does not take this device in; the message is the server's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the present session allows for one task."""
+
+    session: int
+    task_index: int
+    last_update: int
+
+
+class Membership:
+    """Keep a device in the run and publish what the server wants next.
+
+    Args:
+        channel: the data plane.
+        run_id: the run's identifier.
+        device: the device's number.
+        offers: the tasks that the device can train.
+
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        run_id: int,
+        device: int,
+        offers: Sequence[pb.TaskOffer],
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._stub = pb_grpc.FederationStub(channel)
+        self._offers = list(offers)
+        self._request = pb.JoinRequest(
+            protocol_version=PROTOCOL_VERSION,
+            run_id=run_id,
+            device=device,
+            incarnation=secrets.randbits(64),
+            tasks=self._offers,
+        )
+        self._clock = clock
+        self._log = log
+        self._assignments: dict[str, Assignment] = {}
+        self._directives: dict[int, pb.Directive] = {}
+        self._news = asyncio.Condition()
+        self.stopped = asyncio.Event()
+        self.stop_reason = ""
+
+    async def join(self) -> None:
+        """Enter the run, waiting for the server if need be.
+
+        Raises:
+            RefusedError: if the server says no.
+
+        """
+        while True:
+            try:
+                reply = await self._stub.Join(self._request, wait_for_ready=True)
+                break
+            except grpc.aio.AioRpcError as error:
+                self._log.write("join_failed", cause=f"{error.code().name}: {error.details()}")
+                await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+        if reply.status == pb.JOIN_STATUS_DRAINING:
+            self._stop(reply.reason)
+            return
+        if reply.status != pb.JOIN_STATUS_ACCEPTED:
+            raise RefusedError(reply.reason)
+        self._assignments = {
+            offer.name: Assignment(reply.session, index, last)
+            for offer, index, last in zip(
+                self._offers, reply.task_indices, reply.last_updates, strict=True
+            )
+        }
+        self._log.write("joined")
+
+    async def follow(self) -> None:
+        """Listen until the run is over; rejoin whenever the connection breaks."""
+        while not self.stopped.is_set():
+            session = next(iter(self._assignments.values())).session
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                request = pb.WatchDirectivesRequest(session=session)
+                async for directive in self._stub.WatchDirectives(request, wait_for_ready=True):
+                    await self._take(directive)
+            if not self.stopped.is_set():
+                self._log.write("connection_lost")
+                await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+                await self.join()
+
+    def assignment(self, task: str) -> Assignment:
+        """Return the present session's terms for a task."""
+        return self._assignments[task]
+
+    async def work_after(self, task: str, trained_version: int) -> pb.Directive | None:
+        """Return the next directive to train ``task``, or None when the run is over.
+
+        Args:
+            task: name of the task.
+            trained_version: version that was trained from last, -1 if none: a round of that
+                version or an earlier one is not answered again.
+
+        """
+        async with self._news:
+            while not self.stopped.is_set():
+                directive = self._directives.get(self._assignments[task].task_index)
+                if directive is not None and _is_due(directive, trained_version):
+                    return directive
+                await self._news.wait()
+        return None
+
+    async def _take(self, directive: pb.Directive) -> None:
+        async with self._news:
+            if directive.kind == pb.DIRECTIVE_KIND_STOP:
+                self._stop(directive.reason)
+            elif directive.kind != pb.DIRECTIVE_KIND_WAIT:
+                self._log.set_start(directive.start_mono_s)
+                self._directives[directive.task_index] = directive
+            self._news.notify_all()
+
+    def _stop(self, reason: str) -> None:
+        self.stop_reason = reason
+        self.stopped.set()
+
+
+def _is_due(directive: pb.Directive, trained_version: int) -> bool:
+    if directive.kind == pb.DIRECTIVE_KIND_TRAIN_FREELY:
+        return True
+    return directive.version > trained_version

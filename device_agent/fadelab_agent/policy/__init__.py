@@ -1,0 +1,47 @@
+"""Device policies, one file each."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fadelab_agent.policy.base import Observation, Plan, Policy
+from fadelab_agent.policy.dense import Dense
+from fadelab_agent.policy.fixed_fraction import FixedFraction
+from fadelab_proto.config import StrictModel
+
+__all__ = [
+    "Dense",
+    "DenseConfig",
+    "FixedFraction",
+    "FixedFractionConfig",
+    "Observation",
+    "Plan",
+    "Policy",
+    "PolicyConfig",
+    "build_policy",
+]
+
+
+class DenseConfig(StrictModel):
+    """Send every entry."""
+
+    kind: Literal["dense"] = "dense"
+
+
+class FixedFractionConfig(StrictModel):
+    """Send a fixed share of the entries, those of largest magnitude."""
+
+    kind: Literal["topk"] = "topk"
+    fraction: float = Field(gt=0, le=1, description="Share of the entries that is kept.")
+
+
+PolicyConfig = Annotated[DenseConfig | FixedFractionConfig, Field(discriminator="kind")]
+
+
+def build_policy(config: PolicyConfig) -> Policy:
+    """Return a fresh policy."""
+    match config:
+        case DenseConfig():
+            return Dense()
+        case FixedFractionConfig(fraction=fraction):
+            return FixedFraction(fraction)

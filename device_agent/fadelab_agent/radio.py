@@ -1,0 +1,162 @@
+"""The device's modem as it sees it: contact, rate, prediction - and time spent in contact."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import grpc
+
+from fadelab_proto import radio_pb2 as pb
+from fadelab_proto import radio_pb2_grpc as pb_grpc
+from fadelab_proto.clock import Clock
+from fadelab_proto.wire import channel_options
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """What the modem reports now."""
+
+    is_open: bool
+    snr_db: float
+    rate_up_bps: float
+    rate_down_bps: float
+    predicted_contact_s: float
+    power_w: float
+
+
+class Radio(Protocol):
+    """The modem's interface to agents; agents do not know whether it is emulated."""
+
+    @property
+    def view(self) -> LinkView:
+        """The latest report."""
+        ...
+
+    async def contact(self) -> None:
+        """Return once the device is in a contact window."""
+        ...
+
+    def open_s(self) -> float:
+        """Return the seconds spent in contact since the radio was started."""
+        ...
+
+
+class EmulatedRadio:
+    """The radio plane of the emulator, over a local socket."""
+
+    def __init__(self, socket: Path, device: int, clock: Clock) -> None:
+        self._device = device
+        self._clock = clock
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=channel_options())
+        self._view = LinkView(
+            is_open=False,
+            snr_db=0.0,
+            rate_up_bps=0.0,
+            rate_down_bps=0.0,
+            predicted_contact_s=0.0,
+            power_w=0.0,
+        )
+        self._opened = asyncio.Event()
+        self._opened_at_s: float | None = None
+        self._open_total_s = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def view(self) -> LinkView:
+        """The emulator's latest report."""
+        return self._view
+
+    async def contact(self) -> None:
+        """Wait for the next window, if the device is in none."""
+        await self._opened.wait()
+
+    def open_s(self) -> float:
+        """Return the closed windows' lengths plus the present one's so far."""
+        since = self._opened_at_s
+        return self._open_total_s + (0.0 if since is None else self._clock.now_s() - since)
+
+    async def __aenter__(self) -> Self:
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await self._watcher
+        await self._channel.close()
+
+    async def _watch(self) -> None:
+        stub = pb_grpc.RadioStub(self._channel)
+        while True:
+            # An emulator that is restarted is met again; until then the last report stands.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                request = pb.WatchLinkRequest(device=self._device)
+                async for report in stub.WatchLink(request, wait_for_ready=True):
+                    self._take(report)
+            await self._clock.sleep_until(self._clock.now_s() + 0.1)
+
+    def _take(self, report: pb.LinkReport) -> None:
+        now = self._clock.now_s()
+        self._view = LinkView(
+            is_open=report.open,
+            snr_db=report.snr_db,
+            rate_up_bps=report.rate_up_bps,
+            rate_down_bps=report.rate_down_bps,
+            predicted_contact_s=report.predicted_contact_s,
+            power_w=report.power_w,
+        )
+        if report.open and self._opened_at_s is None:
+            self._opened_at_s = now
+            self._opened.set()
+        elif not report.open and self._opened_at_s is not None:
+            self._open_total_s += now - self._opened_at_s
+            self._opened_at_s = None
+            self._opened.clear()
+
+
+class WiredRadio:
+    """No radio at all: always in contact, at a rate that is known from configuration."""
+
+    def __init__(self, clock: Clock, *, rate_up_bps: float, rate_down_bps: float) -> None:
+        self._clock = clock
+        self._since_s = clock.now_s()
+        self._view = LinkView(
+            is_open=True,
+            snr_db=0.0,
+            rate_up_bps=rate_up_bps,
+            rate_down_bps=rate_down_bps,
+            predicted_contact_s=float("inf"),
+            power_w=0.0,
+        )
+
+    @property
+    def view(self) -> LinkView:
+        """Always the same."""
+        return self._view
+
+    async def contact(self) -> None:
+        """Return at once."""
+
+    def open_s(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock.now_s() - self._since_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass

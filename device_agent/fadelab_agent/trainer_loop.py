@@ -1,0 +1,258 @@
+"""One task's life on a device: fetch, train, decide, encode, send, remember the rest."""
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab_agent.compute import compute_energy_j, compute_time_s, transmission_energy_j
+from fadelab_agent.config import ComputeConfig
+from fadelab_agent.downlink import Downlink, Model
+from fadelab_agent.error_memory import Memory
+from fadelab_agent.membership import Assignment, Membership
+from fadelab_agent.policy import Observation, Policy
+from fadelab_agent.radio import Radio
+from fadelab_agent.uplink import EncodedUpdate, SessionLostError, Uplink, UploadOutcome
+from fadelab_agent.work import TaskWork, Trained
+from fadelab_proto import codecs
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.clock import Clock
+from fadelab_proto.codecs import Chunk, Codec
+from fadelab_proto.events import EventLog
+from fadelab_proto.packet import Packet
+from fadelab_proto.wire import NEWEST_VERSION
+
+F32 = NDArray[np.float32]
+_RETRY_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTerms:
+    """What holds for every update of a device."""
+
+    run_id: int
+    device: int
+    max_payload_bytes: int
+    uplink_power_w: float
+    downlink_power_w: float
+    compute: ComputeConfig
+
+
+class TrainerLoop:
+    """Contribute to one task until the run is over.
+
+    Args:
+        work: trains and knows the model's layout.
+        policy: decides how each update is sent.
+        memory: what was not sent yet.
+        compute_lock: held while training, so that tasks of one device share its processor.
+
+    """
+
+    def __init__(
+        self,
+        terms: DeviceTerms,
+        *,
+        work: TaskWork,
+        policy: Policy,
+        memory: Memory,
+        membership: Membership,
+        radio: Radio,
+        uplink: Uplink,
+        downlink: Downlink,
+        clock: Clock,
+        log: EventLog,
+        compute_lock: asyncio.Lock,
+    ) -> None:
+        self._terms = terms
+        self._work = work
+        self._policy = policy
+        self._memory = memory
+        self._membership = membership
+        self._radio = radio
+        self._uplink = uplink
+        self._downlink = downlink
+        self._clock = clock
+        self._log = log
+        self._compute_lock = compute_lock
+        self._update_number = 0
+
+    async def run(self) -> None:
+        """Train and upload for as long as the server wants it."""
+        self._update_number = self._membership.assignment(self._work.name).last_update
+        trained_version = -1
+        while True:
+            directive = await self._membership.work_after(self._work.name, trained_version)
+            if directive is None:
+                return
+            model = await self._fetch(directive)
+            if model is None:
+                continue
+            trained_version = model.version
+            self._update_number += 1
+            trained = await self._train(model)
+            await self._send(self._memory.add(trained.delta), model)
+
+    async def _fetch(self, directive: pb.Directive) -> Model | None:
+        wanted = (
+            directive.version if directive.kind == pb.DIRECTIVE_KIND_TRAIN_ROUND else NEWEST_VERSION
+        )
+        terms = self._assignment()
+        before_open_s = self._radio.open_s()
+        try:
+            model = await self._downlink.fetch(
+                session=terms.session,
+                task_index=terms.task_index,
+                dimension=self._work.dimension,
+                version=wanted,
+            )
+        except grpc.aio.AioRpcError as error:
+            # The round's version is gone or the session is: look at the directives again.
+            self._log.write("download_failed", cause=f"{error.code().name}: {error.details()}")
+            await self._pause()
+            return None
+        open_s = self._radio.open_s() - before_open_s
+        self._log.write(
+            "model_received",
+            task=self._work.name,
+            version=model.version,
+            payload_bytes=model.payload_bytes,
+            bytes_after_first=model.bytes_after_first,
+            first_mono_s=model.first_mono_s,
+            last_mono_s=model.last_mono_s,
+            open_s=round(open_s, 6),
+            downlink_j=transmission_energy_j(self._terms.downlink_power_w, open_s),
+        )
+        return model
+
+    async def _train(self, model: Model) -> Trained:
+        async with self._compute_lock:
+            begun_s = self._clock.now_s()
+            trained = await asyncio.to_thread(self._work.train, model.vector, self._update_number)
+            real_s = self._clock.now_s() - begun_s
+            steps, batch_size = trained.steps, trained.batch_size
+            compute = self._terms.compute
+            emulated_s = compute_time_s(compute, steps=steps, batch_size=batch_size)
+            await self._clock.sleep_until(begun_s + emulated_s)
+        self._log.write(
+            "trained",
+            task=self._work.name,
+            update_id=self._update_number,
+            base_version=model.version,
+            steps=steps,
+            batch_size=batch_size,
+            loss=trained.loss,
+            real_s=round(real_s, 6),
+            emulated_s=round(emulated_s, 6),
+            compute_j=compute_energy_j(compute, steps=steps, batch_size=batch_size),
+        )
+        return trained
+
+    async def _send(self, waiting: F32, model: Model) -> None:
+        await self._radio.contact()
+        codec = self._decide(waiting, model)
+        chunks = codec.encode(waiting, max_payload_bytes=self._terms.max_payload_bytes)
+        update = self._encode(codec, chunks, model.version)
+        before_open_s = self._radio.open_s()
+        outcome = await self._upload(update)
+        open_s = self._radio.open_s() - before_open_s
+        taken = outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE)
+        if taken:
+            self._memory.settle(_decoded(codec, chunks, len(waiting)))
+        self._log.write(
+            "upload_ended",
+            task=self._work.name,
+            update_id=self._update_number,
+            status=pb.UploadStatus.Name(outcome.status),
+            reason=outcome.reason,
+            staleness=outcome.staleness,
+            packets=len(update.packets),
+            packets_sent=outcome.packets_sent,
+            packets_acknowledged=len(outcome.acknowledged),
+            attempts=outcome.attempts,
+            open_s=round(open_s, 6),
+            uplink_j=transmission_energy_j(self._terms.uplink_power_w, open_s),
+        )
+
+    def _decide(self, waiting: F32, model: Model) -> Codec:
+        view = self._radio.view
+        observation = Observation(
+            dimension=self._work.dimension,
+            update_number=self._update_number,
+            base_age_s=self._clock.now_s() - model.last_mono_s,
+            rate_up_bps=view.rate_up_bps,
+            snr_db=view.snr_db,
+            predicted_contact_s=view.predicted_contact_s,
+            squared_norm=float(np.dot(waiting, waiting)),
+        )
+        plan = self._policy.decide(observation)
+        self._log.write(
+            "plan",
+            task=self._work.name,
+            update_id=self._update_number,
+            codec=pb.Codec.Name(pb.Codec.ValueType(plan.codec.NUMBER)),
+            estimated_bits=plan.codec.estimate_bits(
+                self._work.dimension, max_payload_bytes=self._terms.max_payload_bytes
+            ),
+            predicted_contact_s=round(view.predicted_contact_s, 3),
+            rate_up_bps=round(view.rate_up_bps),
+        )
+        return plan.codec
+
+    def _encode(self, codec: Codec, chunks: list[Chunk], base_version: int) -> EncodedUpdate:
+        terms = self._assignment()
+        packets = tuple(
+            Packet(
+                packet_class=pb.PACKET_CLASS_UPDATE,
+                codec=codec.NUMBER,
+                task_index=terms.task_index,
+                device=self._terms.device,
+                run_id=self._terms.run_id,
+                update_id=self._update_number,
+                base_version=base_version,
+                first=chunk.first,
+                count=chunk.count,
+                sequence=sequence,
+                packets=len(chunks),
+                payload=chunk.payload,
+            ).encode()
+            for sequence, chunk in enumerate(chunks)
+        )
+        header = pb.UploadHeader(
+            session=terms.session,
+            task_index=terms.task_index,
+            update_id=self._update_number,
+            base_version=base_version,
+            dimension=self._work.dimension,
+            packets=len(packets),
+            payload_bytes=sum(len(chunk.payload) for chunk in chunks),
+            samples=self._work.samples,
+            content=EncodedUpdate.content_checksum(packets),
+        )
+        return EncodedUpdate(header, packets)
+
+    async def _upload(self, update: EncodedUpdate) -> UploadOutcome:
+        while True:
+            try:
+                return await self._uplink.upload(update)
+            except SessionLostError:
+                # The membership notices the same loss and joins again; take its new session.
+                await self._pause()
+                update.header.session = self._assignment().session
+
+    def _assignment(self) -> Assignment:
+        return self._membership.assignment(self._work.name)
+
+    async def _pause(self) -> None:
+        await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+
+
+def _decoded(codec: Codec, chunks: list[Chunk], dimension: int) -> F32:
+    """Return what the server makes of the chunks: the part that is no longer waiting."""
+    vector = np.zeros(dimension, dtype=np.float32)
+    for chunk in chunks:
+        segment = codecs.decode(codec.NUMBER, chunk.payload, first=chunk.first, count=chunk.count)
+        segment.add_to(vector)
+    return vector

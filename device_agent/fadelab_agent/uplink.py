@@ -1,0 +1,189 @@
+"""Getting one update to the server, through closing windows, broken streams and restarts."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+import google_crc32c
+import grpc
+from google.protobuf.message import Message
+
+from fadelab_agent.progress import ProgressWatch, StalledError
+from fadelab_agent.radio import Radio
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.clock import Clock
+from fadelab_proto.events import EventLog
+from fadelab_proto.wire import SERVICE, serialize_part
+
+_UPLOAD = f"/{SERVICE}/UploadUpdate"
+_Stream = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
+_GOING_ON = (pb.UPLOAD_STATUS_RECEIVING, pb.UPLOAD_STATUS_PARTIAL)
+# Attempts in a row without a single new packet after which an upload is given up.
+_FRUITLESS_ATTEMPTS = 3
+_RETRY_PAUSE_S = 0.2
+
+
+class SessionLostError(RuntimeError):
+    """The server does not know this device's session: join again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUpdate:
+    """An update ready to be sent."""
+
+    header: pb.UploadHeader
+    packets: tuple[bytes, ...]
+
+    @staticmethod
+    def content_checksum(packets: tuple[bytes, ...]) -> int:
+        """Return the CRC-32C of all packets in order."""
+        checksum = 0
+        for packet in packets:
+            checksum = google_crc32c.extend(checksum, packet)
+        return checksum
+
+
+@dataclass(slots=True)
+class UploadOutcome:
+    """How an upload ended, and what it took."""
+
+    status: pb.UploadStatus.ValueType
+    reason: str
+    staleness: int
+    newest_version: int
+    acknowledged: set[int] = field(default_factory=set)
+    """Sequence numbers of the packets that the server confirmed."""
+    packets_sent: int = 0
+    repeated: int = 0
+    """Packets sent although the server had already confirmed them."""
+    attempts: int = 0
+
+
+class Uplink:
+    """Upload updates over one channel, resuming where the server says it stands."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        radio: Radio,
+        clock: Clock,
+        log: EventLog,
+        stall_s: float,
+    ) -> None:
+        self._call = channel.stream_stream(
+            _UPLOAD,
+            request_serializer=serialize_part,
+            response_deserializer=pb.UploadReply.FromString,
+        )
+        self._radio = radio
+        self._clock = clock
+        self._log = log
+        self._stall_s = stall_s
+
+    async def upload(self, update: EncodedUpdate) -> UploadOutcome:
+        """Send ``update`` until the server has taken or refused it.
+
+        Raises:
+            StalledError: if several attempts in a row moved nothing although the link was open.
+            SessionLostError: if the server asks for a new join.
+
+        """
+        outcome = UploadOutcome(pb.UPLOAD_STATUS_UNSPECIFIED, "", 0, 0)
+        fruitless = 0
+        while True:
+            await self._radio.contact()
+            known = len(outcome.acknowledged)
+            outcome.attempts += 1
+            try:
+                if await self._attempt(update, outcome):
+                    return outcome
+                cause = "the server ended the stream early"
+            except grpc.aio.AioRpcError as error:
+                cause = f"{error.code().name}: {error.details()}"
+            except StalledError as error:
+                cause = str(error)
+            fruitless = 0 if len(outcome.acknowledged) > known else fruitless + 1
+            self._log.write(
+                "upload_interrupted",
+                update_id=update.header.update_id,
+                cause=cause,
+                acknowledged=len(outcome.acknowledged),
+                packets=len(update.packets),
+            )
+            if fruitless >= _FRUITLESS_ATTEMPTS:
+                raise StalledError(
+                    f"update {update.header.update_id}: {fruitless} attempts in a row moved no "
+                    f"packet beyond {len(outcome.acknowledged)} of {len(update.packets)}; "
+                    f"last cause: {cause}"
+                )
+            await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+
+    async def _attempt(self, update: EncodedUpdate, outcome: UploadOutcome) -> bool:
+        """Open one stream and send what is missing; return whether the server is done with it."""
+        watch = ProgressWatch(
+            self._radio,
+            unit_bytes=max(len(packet) for packet in update.packets),
+            minimum_s=self._stall_s,
+            uplink=True,
+        )
+        call = self._call(wait_for_ready=True)
+        try:
+            return await watch.guard(self._exchange(call, update, outcome, watch))
+        finally:
+            call.cancel()
+
+    async def _exchange(
+        self,
+        call: _Stream,
+        update: EncodedUpdate,
+        outcome: UploadOutcome,
+        watch: ProgressWatch,
+    ) -> bool:
+        await call.write(pb.UploadPart(header=update.header))
+        if outcome.attempts > 1:
+            # Hear first what the server kept, so that nothing acknowledged is sent again.
+            first = await call.read()
+            if first is grpc.aio.EOF or not isinstance(first, pb.UploadReply):
+                return False
+            if self._done(first, outcome, watch):
+                return True
+        sender = asyncio.create_task(self._send_missing(call, update, outcome))
+        try:
+            async for reply in call:
+                if self._done(reply, outcome, watch):
+                    return True
+            return False
+        finally:
+            sender.cancel()
+            with contextlib.suppress(
+                asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.AioRpcError
+            ):
+                await sender
+
+    async def _send_missing(
+        self,
+        call: _Stream,
+        update: EncodedUpdate,
+        outcome: UploadOutcome,
+    ) -> None:
+        for sequence, packet in enumerate(update.packets):
+            if sequence not in outcome.acknowledged:
+                await call.write(packet)
+                outcome.packets_sent += 1
+        await call.done_writing()
+
+    def _done(self, reply: pb.UploadReply, outcome: UploadOutcome, watch: ProgressWatch) -> bool:
+        confirmed = {n for part in reply.received for n in range(part.first, part.last + 1)}
+        if confirmed - outcome.acknowledged:
+            watch.moved()
+        outcome.acknowledged |= confirmed
+        outcome.newest_version = reply.newest_version
+        if reply.status in _GOING_ON:
+            return False
+        if reply.status == pb.UPLOAD_STATUS_REFUSED_SESSION:
+            raise SessionLostError(reply.reason)
+        outcome.status = reply.status
+        outcome.reason = reply.reason
+        outcome.staleness = reply.staleness
+        return True

@@ -1,0 +1,116 @@
+"""Loading a task once for many devices.
+
+The launcher loads data set and model in one process, takes one training step so that everything
+lazy in torch has happened, and forks the agents from it: they share the memory and start in
+milliseconds.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fadelab_agent.config import PartitionConfig, TaskConfig, TrainingConfig
+from fadelab_agent.models import build_model
+from fadelab_agent.partition import Indices, partition
+from fadelab_agent.tasks import TaskData, load_task
+from fadelab_agent.training import FlatModel, evaluate, train_locally
+from fadelab_agent.work import Trained
+from fadelab_proto.config import StrictModel
+
+F32 = NDArray[np.float32]
+
+
+class WorkbenchConfig(StrictModel):
+    """What every device of a task shares."""
+
+    task: TaskConfig
+    partition: PartitionConfig
+    training: TrainingConfig
+    devices: int
+    seed: int
+
+
+class Workbench:
+    """Data, model and partition of one task.
+
+    Raises:
+        DataSetError: if the data set is missing or broken.
+        PartitionError: if it cannot be divided among so many devices.
+
+    """
+
+    def __init__(self, config: WorkbenchConfig, data_dir: Path | None = None) -> None:
+        torch.set_num_threads(1)
+        self.config = config
+        self.data: TaskData = load_task(config.task, data_dir)
+        self.model = FlatModel(build_model(config.task.model, self.data, config.seed))
+        self.initial: F32 = self.model.vector.copy()
+        self.parts = partition(
+            config.partition,
+            self.data.train_y.numpy(),
+            config.devices,
+            self.data.classes,
+            config.seed,
+        )
+        self.layout_hash = _layout_hash(self.model)
+
+    def warm_up(self) -> None:
+        """Take one training step and one evaluation, and put the model back."""
+        self.device(0).train(self.initial, 0)
+        evaluate(self.model, self.data)
+        self.model.load(self.initial)
+
+    def device(self, number: int) -> "DeviceWork":
+        """Return the task as device ``number`` has it."""
+        return DeviceWork(self, number, self.parts[number])
+
+    def validator(self) -> "DeviceWork":
+        """Return the task for an agent that evaluates and never trains."""
+        return DeviceWork(self, 0, self.parts[0])
+
+
+class DeviceWork:
+    """One task on one device; see :class:`fadelab_agent.work.TaskWork`."""
+
+    def __init__(self, bench: Workbench, device: int, indices: Indices) -> None:
+        self._bench = bench
+        self._device = device
+        self._indices = indices
+        self.name = bench.config.task.name
+        self.dimension = bench.model.dimension
+        self.layout_hash = bench.layout_hash
+        self.samples = len(indices)
+
+    def train(self, base: F32, update_number: int) -> Trained:
+        """Train locally from ``base``; see :func:`train_locally`."""
+        bench = self._bench
+        bench.model.load(base)
+        result = train_locally(
+            bench.model,
+            bench.data,
+            self._indices,
+            bench.config.training,
+            seed=bench.config.seed,
+            device=self._device,
+            update=update_number,
+        )
+        return Trained(
+            delta=result.delta,
+            steps=result.steps,
+            batch_size=result.samples // result.steps,
+            loss=result.loss,
+        )
+
+    def evaluate(self, vector: F32) -> tuple[float, float]:
+        """Return loss and metric on the test set."""
+        self._bench.model.load(vector)
+        return evaluate(self._bench.model, self._bench.data)
+
+
+def _layout_hash(model: FlatModel) -> int:
+    """Return the first 64 bits of SHA-256 over the names and shapes of all layers."""
+    text = ";".join(f"{layer.name}:{layer.shape}" for layer in model.layers)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
