@@ -12,25 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fadelab_agent.config import PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.models import build_model
 from fadelab_agent.partition import Indices, partition
 from fadelab_agent.tasks import TaskData, load_task
 from fadelab_agent.training import FlatModel, evaluate, train_locally
 from fadelab_agent.work import Trained
-from fadelab_proto.config import StrictModel
+from fadelab_agent.workbench_config import WorkbenchConfig
 
 F32 = NDArray[np.float32]
-
-
-class WorkbenchConfig(StrictModel):
-    """What every device of a task shares."""
-
-    task: TaskConfig
-    partition: PartitionConfig
-    training: TrainingConfig
-    devices: int
-    seed: int
 
 
 class Workbench:
@@ -79,7 +68,7 @@ class DeviceWork:
         self._bench = bench
         self._device = device
         self._indices = indices
-        self.name = bench.config.task.name
+        self.name: str = bench.config.task.name
         self.dimension = bench.model.dimension
         self.layout_hash = bench.layout_hash
         self.samples = len(indices)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import grpc
@@ -10,16 +11,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.events import EventLog
+from fadelab_proto.tcp_info import TcpLedger
 from fadelab_proto.wire import server_options
 from fadelab_server.config import ServerConfig
 from fadelab_server.federation import Federation
 from fadelab_server.services import FederationService, OperatorService
 from fadelab_server.transfer import TransferService
 
-# After the end of the run: how long devices get to hear of it, and the validator to finish.
-_FAREWELL_S = 20.0
+# How long devices get to hear that the run is over: those out of contact cannot hear it at all.
+_FAREWELL_S = 1.0
+# How long the validator gets for the last versions.
+_VALIDATION_S = 30.0
 # After that or a signal: how long calls that are under way may take.
-_DRAIN_S = 2.0
+_DRAIN_S = 0.5
 
 
 class ListenError(RuntimeError):
@@ -34,6 +38,8 @@ class Server:
         self._config = config
         self._health = health.aio.HealthServicer()
         self._operator = OperatorService(self.federation)
+        self._ledger = TcpLedger()
+        self._clock = clock
         self._data = grpc.aio.server(options=server_options())
         self._local = grpc.aio.server(options=server_options())
 
@@ -50,14 +56,16 @@ class Server:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         pb_grpc.add_FederationServicer_to_server(FederationService(self.federation), self._data)
         pb_grpc.add_OperatorServicer_to_server(self._operator, self._local)
-        try:
-            port = self._data.add_insecure_port(self._config.listen)
-            self._local.add_insecure_port(f"unix:{self._config.operator_socket}")
-        except RuntimeError as error:
-            raise ListenError(
-                f"cannot listen on {self._config.listen}: the port is in use or the address "
-                "does not belong to this machine"
-            ) from error
+        port = _listen(
+            self._data,
+            self._config.listen,
+            "the port is in use or the address does not belong to this machine",
+        )
+        _listen(
+            self._local,
+            f"unix:{self._config.operator_socket}",
+            "the folder is missing or the path is too long for a socket",
+        )
         await self._data.start()
         await self._local.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -66,11 +74,28 @@ class Server:
 
     async def run_until_over(self) -> None:
         """Wait for the end of the run, then until everybody has heard of it."""
-        await self.federation.stopped.wait()
+        ledger = asyncio.create_task(self._keep_ledger())
         try:
-            await asyncio.wait_for(self._operator.settled(), _FAREWELL_S)
+            await self.federation.stopped.wait()
+            await self._give_time("devices", self._operator.devices_told(), _FAREWELL_S)
+            await self._give_time("validator", self._operator.validated(), _VALIDATION_S)
+        finally:
+            ledger.cancel()
+            self._ledger.update()
+
+    async def _give_time(
+        self, whom: str, work: Coroutine[None, None, None], seconds: float
+    ) -> None:
+        try:
+            await asyncio.wait_for(work, seconds)
         except TimeoutError:
-            self.federation.log.write("farewell_timeout", after_s=_FAREWELL_S)
+            self.federation.log.write("not_waited_for", whom=whom, after_s=seconds)
+
+    async def _keep_ledger(self) -> None:
+        """Look at the connections' counters now and then: a closed one takes them along."""
+        while True:
+            await self._clock.sleep_until(self._clock.now_s() + 5.0)
+            self._ledger.update()
 
     async def drain(self) -> None:
         """Take nothing new in, let calls under way finish, make everything durable, close."""
@@ -79,11 +104,35 @@ class Server:
         await self._data.stop(_DRAIN_S)
         await self._local.stop(_DRAIN_S)
         await self.federation.make_durable()
+        for remote, counters in sorted(self._ledger.by_remote().items()):
+            self.federation.log.write(
+                "tcp_sent",
+                remote=remote,
+                bytes_sent=counters.bytes_sent,
+                bytes_retransmitted=counters.bytes_retransmitted,
+            )
         self.federation.log.write("server_drained")
 
 
-async def serve(config: ServerConfig, *, resume: Path | None = None) -> None:
+def _listen(server: grpc.aio.Server, address: str, likely_cause: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {address}: {likely_cause}") from error
+
+
+async def serve(
+    config: ServerConfig,
+    *,
+    resume: Path | None = None,
+    listening: Callable[[int], None] | None = None,
+) -> None:
     """Run a server until its run is over or SIGTERM or SIGINT arrives.
+
+    Args:
+        config: what to serve.
+        resume: continue from the checkpoint in this folder.
+        listening: called with the data plane's port once the server takes calls.
 
     Raises:
         ListenError: if an address cannot be had.
@@ -95,7 +144,9 @@ async def serve(config: ServerConfig, *, resume: Path | None = None) -> None:
         server = Server(config, clock, log)
         if resume is not None:
             server.federation.resume(resume)
-        await server.start()
+        port = await server.start()
+        if listening is not None:
+            listening(port)
         loop = asyncio.get_running_loop()
         over = asyncio.create_task(server.run_until_over())
         for number in (signal.SIGTERM, signal.SIGINT):

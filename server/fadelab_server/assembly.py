@@ -44,6 +44,16 @@ class UpdateAssembly:
         """Sequence numbers of the packets that have arrived, in order."""
         return sorted(self._segments)
 
+    def resumed_by(self, header: pb.UploadHeader) -> bool:
+        """Whether ``header`` announces this very update again, perhaps in a new session."""
+        mine = self.header
+        return (header.update_id, header.base_version, header.packets, header.content) == (
+            mine.update_id,
+            mine.base_version,
+            mine.packets,
+            mine.content,
+        )
+
     def add(self, data: memoryview, now_s: float) -> None:
         """Take one packet; a second copy of a packet is counted and otherwise ignored.
 

@@ -19,6 +19,18 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[np.generic]]
 FILE_NAME = "server.npz"
 _META = "meta"
+# What numpy and zipfile raise for a file that is torn or of another kind: an empty file is an
+# EOFError, a single array a TypeError, a zip member that is no array lacks the array's methods.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    BadZipFile,
+)
 
 
 class CheckpointError(RuntimeError):
@@ -60,8 +72,10 @@ def load(directory: Path) -> tuple[dict[str, object], Arrays]:
         meta = json.loads(arrays.pop(_META).tobytes())
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint at {path}") from None
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: its description is not an object")
     return meta, arrays
 
 

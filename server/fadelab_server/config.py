@@ -1,11 +1,12 @@
 """The server's configuration: what it listens on, what it trains, how it aggregates, when it ends."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fadelab_proto.config import StrictModel
+from fadelab_proto.packet import MAX_PACKETS
 
 
 class ConstantStaleness(StrictModel):
@@ -90,5 +91,16 @@ class ServerConfig(StrictModel):
         256 << 20, ge=0, description="Memory for past versions of each task; 2 are always kept."
     )
     upload_buffer_bytes: int = Field(
-        1 << 30, ge=1, description="Bound on the decoded bytes of all unfinished uploads."
+        1 << 30, ge=1, description="Bound on the payload bytes of all unfinished uploads."
     )
+
+    @model_validator(mode="after")
+    def _models_fit_into_packets(self) -> Self:
+        most = MAX_PACKETS * (self.max_payload_bytes // 4)
+        for task in self.tasks:
+            if task.dimension > most:
+                raise ValueError(
+                    f"task '{task.name}' has {task.dimension} parameters; {MAX_PACKETS} packets "
+                    f"of {self.max_payload_bytes} bytes carry {most}: raise max_payload_bytes"
+                )
+        return self

@@ -5,6 +5,7 @@ transports can drive it directly.
 """
 
 import asyncio
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from fadelab_proto.clock import Clock
 from fadelab_proto.events import EventLog
 from fadelab_proto.packet import HEADER_BYTES
 from fadelab_server import checkpoint
-from fadelab_server.aggregation import build_rule
+from fadelab_server.aggregation import Roster, build_rule
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import Arrays, Checkpointer, CheckpointError
 from fadelab_server.config import ServerConfig, TaskSpec
 from fadelab_server.model_store import ModelStore, Version
-from fadelab_server.sessions import Session, SessionTable
+from fadelab_server.sessions import JOIN_GRACE_S, Session, SessionTable
 from fadelab_server.signal import Signal
 from fadelab_server.task_state import Applied, TaskState
 
@@ -42,7 +43,8 @@ class Federation:
         self.stop_reason: str | None = None
         self.draining = False
         self.stopped = asyncio.Event()
-        self._timer: asyncio.Task[None] | None = None
+        self._timers: set[asyncio.Task[None]] = set()
+        self._awaited_until_s = -math.inf
         self.checkpointer = Checkpointer(config.checkpoint_dir, self._snapshot)
 
     # -- start and stop ------------------------------------------------------------------------
@@ -54,9 +56,8 @@ class Federation:
         self.start_mono_s = start_mono_s
         self.log.set_start(start_mono_s)
         self.log.write("run_started", start_mono_s=start_mono_s)
-        for task in self.tasks:
-            task.set_roster(self._roster(), self.clock.now_s())
-        self._timer = asyncio.create_task(self._stop_after_duration(start_mono_s))
+        self._roster_changed()
+        self._keep(asyncio.create_task(self._stop_after_duration(start_mono_s)))
         self.changed.notify()
 
     def stop(self, reason: str) -> None:
@@ -64,8 +65,8 @@ class Federation:
         if self.stop_reason is not None:
             return
         self.stop_reason = reason
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         for (task_index, device), upload in sorted(self.uploads.items()):
             self._log_upload("upload_partial", task_index, device, upload)
         self.log.write("run_stopped", reason=reason)
@@ -76,12 +77,18 @@ class Federation:
         await self.clock.sleep_until(start_mono_s + self.config.stop.duration_s)
         self.stop(f"the duration of {self.config.stop.duration_s:g} s is over")
 
+    def _keep(self, timer: asyncio.Task[None]) -> None:
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
     # -- sessions --------------------------------------------------------------------------------
 
     def join(self, request: pb.JoinRequest) -> Session:
         """Admit a device; see :meth:`SessionTable.join`."""
         session = self.sessions.join(request, self.clock.now_s())
         self.log.write("device_joined", device=session.device)
+        self._roster_changed()
+        self._keep(asyncio.create_task(self._review_roster(session.joined_s + JOIN_GRACE_S)))
         self.changed.notify()
         return session
 
@@ -89,27 +96,35 @@ class Federation:
         """Note that a session's directive stream is open."""
         session.streams += 1
         session.ever_streamed = True
+        self._roster_changed()
         self.changed.notify()
 
     def stream_closed(self, session: Session) -> None:
-        """Note that it closed; the device has left if it was the last one."""
+        """Note that it closed; the device has left if it was the last one of its session."""
         session.streams -= 1
-        if session.streams == 0:
+        if session.streams == 0 and self.sessions.find(session.token) is session:
             self.log.write("device_left", device=session.device)
             self._roster_changed()
         self.changed.notify()
 
-    def _roster(self) -> int:
-        return len(self.sessions.alive(self.clock.now_s()))
+    def _roster(self, task_index: int, now_s: float) -> Roster:
+        sessions = self.sessions.alive(now_s)
+        present = frozenset(s.device for s in sessions if task_index in s.samples)
+        return present | self.tasks[task_index].roster if now_s < self._awaited_until_s else present
+
+    async def _review_roster(self, when_s: float) -> None:
+        await self.clock.sleep_until(when_s)
+        self._roster_changed()
 
     def _roster_changed(self) -> None:
         if self.start_mono_s is None or self.stop_reason is not None:
             return
         now = self.clock.now_s()
         for index, task in enumerate(self.tasks):
-            published = task.set_roster(self._roster(), now)
+            published = task.set_roster(self._roster(index, now), now)
             if published is not None:
                 self._note_version(index, published)
+        self.changed.notify()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -117,7 +132,7 @@ class Federation:
         """Return the assembly for an announced update: a kept one, or a new one."""
         key = (header.task_index, session.device)
         kept = self.uploads.get(key)
-        if kept is not None and kept.header.update_id == header.update_id:
+        if kept is not None and kept.resumed_by(header):
             return kept
         if kept is not None:
             self._log_upload("upload_abandoned", *key, kept)
@@ -134,12 +149,23 @@ class Federation:
         )
         return assembly
 
-    def announced_bytes(self) -> int:
-        """Return the payload bytes that all unfinished uploads may still grow to."""
-        return sum(upload.header.payload_bytes for upload in self.uploads.values())
+    def holds(self, assembly: UpdateAssembly) -> bool:
+        """Whether this is still its device's upload, neither finished nor replaced."""
+        return self.uploads.get((assembly.header.task_index, assembly.device)) is assembly
+
+    def announced_bytes(self, *, besides: tuple[int, int]) -> int:
+        """Return the payload bytes that unfinished uploads may grow to, ``besides`` left out."""
+        return sum(
+            upload.header.payload_bytes for key, upload in self.uploads.items() if key != besides
+        )
 
     def finish_upload(self, assembly: UpdateAssembly, base: Version) -> Applied:
-        """Aggregate a complete update and publish what results."""
+        """Aggregate a complete update and publish what results.
+
+        Raises:
+            ContributionRefusedError: if it cannot be taken; nothing has changed.
+
+        """
         index = assembly.header.task_index
         now = self.clock.now_s()
         applied = self.tasks[index].apply(assembly, base, now)
@@ -152,9 +178,8 @@ class Federation:
 
     def drop_upload(self, assembly: UpdateAssembly, reason: str) -> None:
         """Forget an update that was refused."""
-        key = (assembly.header.task_index, assembly.device)
-        if self.uploads.get(key) is assembly:
-            del self.uploads[key]
+        if self.holds(assembly):
+            del self.uploads[assembly.header.task_index, assembly.device]
         self.log.write(
             "upload_refused",
             device=assembly.device,
@@ -199,8 +224,8 @@ class Federation:
             "validation",
             task=self.tasks[report.task_index].spec.name,
             version=report.version,
-            loss=report.loss,
-            metric=report.metric,
+            loss=_finite(report.loss),
+            metric=_finite(report.metric),
         )
         self.changed.notify()
 
@@ -212,8 +237,11 @@ class Federation:
             version=version.number,
             published_mono_s=version.published_mono_s,
         )
+        self._stop_at_limit()
+
+    def _stop_at_limit(self) -> None:
         limit = self.config.stop.max_versions
-        if task_index == 0 and limit is not None and version.number >= limit:
+        if limit is not None and self.tasks[0].store.newest.number >= limit:
             self.stop(f"{limit} versions are published")
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -240,23 +268,35 @@ class Federation:
 
         """
         meta, arrays = checkpoint.load(directory)
+        try:
+            self._restore(meta, arrays)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {directory} lacks a part or holds a wrong one: {error}"
+            ) from error
+        self.log.write("resumed", versions=[task.store.newest.number for task in self.tasks])
+        # Nobody is connected yet. Without this wait for the devices that were in the run, a
+        # half-finished round would end with whoever had contributed before the crash.
+        self._awaited_until_s = self.clock.now_s() + JOIN_GRACE_S
+        self._keep(asyncio.create_task(self._review_roster(self._awaited_until_s)))
+        start = meta.get("start_mono_s")
+        if isinstance(start, float):
+            self.start(start)
+        self._stop_at_limit()
+
+    def _restore(self, meta: dict[str, object], arrays: Arrays) -> None:
         if meta.get("run_id") != self.config.run_id:
             raise CheckpointError(
                 f"the checkpoint is of run {meta.get('run_id')}, not {self.config.run_id}"
             )
         task_metas = meta["tasks"]
-        assert isinstance(task_metas, list)
-        if len(task_metas) != len(self.tasks):
+        if not isinstance(task_metas, list) or len(task_metas) != len(self.tasks):
             raise CheckpointError(
-                f"the checkpoint holds {len(task_metas)} tasks, the experiment {len(self.tasks)}"
+                f"the checkpoint does not hold the experiment's {len(self.tasks)} tasks"
             )
         for index, (task, task_meta) in enumerate(zip(self.tasks, task_metas, strict=True)):
             own = dict(_with_prefix(arrays, f"{index}."))
             task.restore(task_meta, own, self.clock.now_s())
-        self.log.write("resumed", versions=[task.store.newest.number for task in self.tasks])
-        start = meta.get("start_mono_s")
-        if isinstance(start, float):
-            self.start(start)
 
     def _snapshot(self) -> tuple[dict[str, object], Arrays]:
         metas = []
@@ -282,7 +322,12 @@ class Federation:
         initial = Version(0, vector, self.clock.now_s())
         store = ModelStore(initial, self.config.history_bytes)
         rule = build_rule(self.config.aggregation, spec.dimension)
-        return TaskState(spec, rule, store, roster=self.config.devices)
+        return TaskState(spec, rule, store, roster=frozenset(range(self.config.devices)))
+
+
+def _finite(value: float) -> float | None:
+    """Return None for NaN and infinity, which training that diverges leads to and JSON lacks."""
+    return value if math.isfinite(value) else None
 
 
 def _with_prefix(arrays: Arrays, prefix: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """The Federation and Operator services: control messages in and out of a Federation."""
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 
@@ -34,10 +35,14 @@ class FederationService(pb_grpc.FederationServicer):
             federation.log.write("join_refused", device=request.device, reason=str(refusal))
             return pb.JoinReply(status=refusal.status, reason=str(refusal))
         indices = {task.spec.name: index for index, task in enumerate(federation.tasks)}
+        offered = [indices[offer.name] for offer in request.tasks]
         return pb.JoinReply(
             status=pb.JOIN_STATUS_ACCEPTED,
             session=session.token,
-            task_indices=[indices[offer.name] for offer in request.tasks],
+            task_indices=offered,
+            last_updates=[
+                federation.tasks[index].last_update.get(request.device, 0) for index in offered
+            ],
         )
 
     async def WatchDirectives(  # noqa: N802
@@ -116,8 +121,8 @@ class OperatorService(pb_grpc.OperatorServicer):
         context: grpc.aio.ServicerContext[pb.StartRequest, pb.StartReply],
     ) -> pb.StartReply:
         """Begin the run."""
-        if not request.start_mono_s > 0:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "start_mono_s must be positive")
+        if not 0 < request.start_mono_s < math.inf:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "start_mono_s must be a time")
         self._federation.start(request.start_mono_s)
         return pb.StartReply()
 
@@ -160,25 +165,32 @@ class OperatorService(pb_grpc.OperatorServicer):
         self._federation.validated(request)
         return pb.ValidationReply()
 
-    async def settled(self) -> None:
-        """Return once every directive stream has ended and no validator is behind."""
-        federation = self._federation
-        seen = -1
-        while self._busy():
-            seen = await federation.changed.changed_since(seen)
+    async def devices_told(self) -> None:
+        """Return once every directive stream has ended."""
+        await self._until(lambda: not any(s.streams for s in self._sessions()))
 
-    def _busy(self) -> bool:
+    async def validated(self) -> None:
+        """Return once no validator is behind."""
+        await self._until(lambda: not self._validators_busy())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        seen = -1
+        while not condition():
+            seen = await self._federation.changed.changed_since(seen)
+
+    def _validators_busy(self) -> bool:
         federation = self._federation
-        if any(session.streams for session in federation.sessions.alive(federation.clock.now_s())):
-            return True
         for index, reading in federation.validations.items():
             if reading.version < federation.tasks[index].store.newest.number:
                 return True
         return any(self.validators.values())
 
+    def _sessions(self) -> list[Session]:
+        return self._federation.sessions.alive(self._federation.clock.now_s())
+
     def _status(self) -> pb.ServerStatus:
         federation = self._federation
-        sessions = federation.sessions.alive(federation.clock.now_s())
+        sessions = self._sessions()
         return pb.ServerStatus(
             started=federation.start_mono_s is not None,
             stopped=federation.stop_reason is not None,

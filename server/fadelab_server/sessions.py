@@ -39,7 +39,7 @@ class Session:
         """Whether the agent is connected, or has only just joined."""
         if self.ever_streamed:
             return self.streams > 0
-        return now_s - self.joined_s < JOIN_GRACE_S
+        return now_s < self.joined_s + JOIN_GRACE_S
 
 
 class SessionTable:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fadelab_server.aggregation import AggregationRule, Contribution
+from fadelab_server.aggregation import AggregationRule, Contribution, Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import Arrays, CheckpointError
 from fadelab_server.config import TaskSpec
@@ -23,11 +23,15 @@ class Applied:
     published: Version | None
 
 
+class ContributionRefusedError(Exception):
+    """A complete update cannot be taken; the message says why."""
+
+
 class TaskState:
     """Everything the server knows about one task."""
 
     def __init__(
-        self, spec: TaskSpec, rule: AggregationRule, store: ModelStore, *, roster: int
+        self, spec: TaskSpec, rule: AggregationRule, store: ModelStore, *, roster: Roster
     ) -> None:
         self.spec = spec
         self.rule = rule
@@ -46,15 +50,25 @@ class TaskState:
         )
 
     def apply(self, assembly: UpdateAssembly, base: Version, now_s: float) -> Applied:
-        """Hand a complete update to the aggregation rule; publish what it returns."""
+        """Hand a complete update to the aggregation rule; publish what it returns.
+
+        Raises:
+            ContributionRefusedError: if the device's model is not finite; nothing has changed.
+
+        """
         newest = self.store.newest
+        delta = assembly.vector()
+        # One such model, from training that diverged, would spoil the global model for good.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(base.vector + delta).all():
+                raise ContributionRefusedError("the update leads to a model that is not finite")
         staleness = newest.number - base.number
         device = assembly.device
         vector = self.rule.add(
             Contribution(
                 device=device,
                 base=base.vector,
-                delta=assembly.vector(),
+                delta=delta,
                 base_version=base.number,
                 staleness=staleness,
                 samples=assembly.header.samples,
@@ -69,8 +83,8 @@ class TaskState:
         published = None if vector is None else self.store.publish(vector, now_s)
         return Applied(staleness, now_s - base.published_mono_s, published)
 
-    def set_roster(self, roster: int, now_s: float) -> Version | None:
-        """Tell the rule how many devices are in the run; publish if a round ends thereby."""
+    def set_roster(self, roster: Roster, now_s: float) -> Version | None:
+        """Tell the rule which devices are in the run; publish if a round ends thereby."""
         self.roster = roster
         newest = self.store.newest
         vector = self.rule.roster_changed(newest=newest.vector, roster=roster)
@@ -85,6 +99,7 @@ class TaskState:
             "layout_hash": self.spec.layout_hash,
             "version": newest.number,
             "updates": self.updates,
+            "roster": sorted(self.roster),
             "last_update": {str(device): number for device, number in self.last_update.items()},
         }
         arrays: Arrays = {"vector": newest.vector}
@@ -105,12 +120,18 @@ class TaskState:
                     f"the experiment's is {getattr(self.spec, key)}"
                 )
         vector = arrays["vector"].astype(np.float32)
+        if vector.shape != (self.spec.dimension,):
+            raise CheckpointError(
+                f"the checkpoint's vector has shape {vector.shape}, not ({self.spec.dimension},)"
+            )
         version = Version(_number(meta["version"]), vector, now_s)
         self.store = ModelStore(version, self.store.history_bytes)
         self.updates = _number(meta["updates"])
-        last_update = meta["last_update"]
-        assert isinstance(last_update, dict)
-        self.last_update = {int(device): number for device, number in last_update.items()}
+        roster, last_update = meta["roster"], meta["last_update"]
+        if not isinstance(roster, list) or not isinstance(last_update, dict):
+            raise CheckpointError("the checkpoint does not say which devices were in the run")
+        self.roster = frozenset(_number(device) for device in roster)
+        self.last_update = {int(device): _number(last) for device, last in last_update.items()}
         pending = {
             name.removeprefix("pending."): array
             for name, array in arrays.items()

@@ -21,6 +21,7 @@ from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.federation import Federation
 from fadelab_server.model_store import Version
 from fadelab_server.sessions import Session
+from fadelab_server.task_state import ContributionRefusedError
 
 Context = grpc.aio.ServicerContext[bytes, bytes | pb.ModelPart]
 
@@ -130,8 +131,8 @@ class TransferService:
     async def _receive(self, stream: AsyncIterator[bytes]) -> AsyncIterator[pb.UploadReply]:
         header = await _read_header(stream)
         session = self._check_session(header)
-        if self._already_taken(header, session):
-            yield self._reply(header, pb.UPLOAD_STATUS_DUPLICATE)
+        if self._already_taken(header, session.device):
+            yield await self._duplicate(header)
             return
         base = self._check_header(header, session)
         assembly = self._federation.open_upload(header, session)
@@ -141,6 +142,8 @@ class TransferService:
             if data is None:
                 yield self._reply(header, pb.UPLOAD_STATUS_PARTIAL, assembly)
                 return
+            if not self._federation.holds(assembly):
+                break
             self._add_packet(assembly, data)
             if not assembly.complete:
                 yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, assembly)
@@ -156,20 +159,40 @@ class TransferService:
 
     async def _finish(self, assembly: UpdateAssembly, base: Version) -> pb.UploadReply:
         header = assembly.header
+        # Another stream of the same device may have been faster: a connection that seemed dead
+        # can deliver its last packets after the device has resumed on a new one.
+        if self._already_taken(header, assembly.device):
+            return await self._duplicate(header)
+        if not self._federation.holds(assembly):
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_RULE, "the device has begun another upload since"
+            )
         task = self._federation.tasks[header.task_index]
         refusal = task.refuse(device=assembly.device, base_version=header.base_version)
         if refusal is not None:
             self._federation.drop_upload(assembly, refusal)
             raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, refusal)
         self._refuse_when_over()
-        applied = self._federation.finish_upload(assembly, base)
+        try:
+            applied = self._federation.finish_upload(assembly, base)
+        except ContributionRefusedError as error:
+            self._federation.drop_upload(assembly, str(error))
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, str(error)) from error
+        await self._make_durable()
+        reply = self._reply(header, pb.UPLOAD_STATUS_COMPLETE, assembly)
+        reply.staleness = applied.staleness_versions
+        return reply
+
+    async def _duplicate(self, header: pb.UploadHeader) -> pb.UploadReply:
+        # Taken is not yet durable: the stream that completed the update may still wait for that.
+        await self._make_durable()
+        return self._reply(header, pb.UPLOAD_STATUS_DUPLICATE)
+
+    async def _make_durable(self) -> None:
         try:
             await self._federation.make_durable()
         except CheckpointError as error:
             raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_STORAGE, str(error)) from error
-        reply = self._reply(header, pb.UPLOAD_STATUS_COMPLETE, assembly)
-        reply.staleness = applied.staleness_versions
-        return reply
 
     def _check_session(self, header: pb.UploadHeader) -> Session:
         session = self._federation.sessions.find(header.session)
@@ -189,15 +212,16 @@ class TransferService:
         if self._federation.draining or self._federation.stop_reason is not None:
             raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_DRAINING, "the run is over")
 
-    def _already_taken(self, header: pb.UploadHeader, session: Session) -> bool:
-        taken = self._federation.tasks[header.task_index].last_update.get(session.device, 0)
-        return header.update_id <= taken
+    def _already_taken(self, header: pb.UploadHeader, device: int) -> bool:
+        taken = self._federation.tasks[header.task_index].last_update.get(device, 0)
+        return 0 < header.update_id <= taken
 
     def _check_header(self, header: pb.UploadHeader, session: Session) -> Version:
         task = self._federation.tasks[header.task_index]
         _check_shape(header, task.spec.dimension, session.samples[header.task_index])
         bound = self._federation.config.upload_buffer_bytes
-        if self._federation.announced_bytes() + header.payload_bytes > bound:
+        others = self._federation.announced_bytes(besides=(header.task_index, session.device))
+        if others + header.payload_bytes > bound:
             raise UploadRefusedError(
                 pb.UPLOAD_STATUS_REFUSED_SHAPE,
                 f"unfinished uploads would exceed the server's bound of {bound} bytes",

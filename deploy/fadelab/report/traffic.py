@@ -11,7 +11,6 @@ from fadelab.report.markup import table as build_table
 from fadelab.report.model import Run
 from fadelab.report.style import (
     BLUE,
-    GREY,
     PURPLE,
     SKY,
     VERMILION,
@@ -22,7 +21,7 @@ from fadelab.report.style import (
 from fadelab.report.units import byte_size, short_name, spread
 from fadelab.results.schema import DirectionBytes
 
-_KINDS = {"payload": BLUE, "framing": SKY, "retransmitted": VERMILION, "gate": GREY}
+_KINDS = {"payload": BLUE, "framing": SKY, "retransmitted": VERMILION}
 _LEDGER_ROWS = 32
 _RANKS = 200
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from fadelab.experiment import Experiment
 from fadelab.results.schema import Summary
 
-SCHEMAS: dict[str, type[BaseModel]] = {"summary.schema.json": Summary}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "experiment.schema.json": Experiment,
+    "summary.schema.json": Summary,
+}
 """Which model each published file describes."""
 
 

@@ -31,14 +31,14 @@ class TaskResult(StrictModel):
 
 
 class DirectionBytes(StrictModel):
-    """Where the bytes of one direction went; the four kinds add up to ``wire``."""
+    """Where the bytes of one direction went; the three kinds add up to ``wire``."""
 
     payload: int = Field(description="Codec output (uplink) or model values (downlink).")
     framing: int = Field(
-        description="Packet headers, gRPC, HTTP/2, TCP/IP, Ethernet, acknowledgements, control."
+        description="Packet headers, gRPC, HTTP/2, TCP/IP, Ethernet, acknowledgements, control: "
+        "what is left of the wire bytes."
     )
     retransmitted: int = Field(description="TCP payload bytes sent again (kernel's TCP_INFO).")
-    gate: int = Field(description="Bytes the emulator itself sent to close and open windows.")
     wire: int = Field(description="All layer-2 bytes, from the interface counters.")
 
 

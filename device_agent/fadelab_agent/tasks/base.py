@@ -17,7 +17,7 @@ class DataSetBroken(DataSetError):  # noqa: N818
     """A file of a data set does not hold what it should."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskData:
     """A data set in memory, split into training and test samples.
 

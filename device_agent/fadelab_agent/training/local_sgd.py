@@ -20,7 +20,7 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818 - reads as the sentence i
     """The parameters left the finite numbers; the message says what to change."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LocalResult:
     """What local training produced.
 

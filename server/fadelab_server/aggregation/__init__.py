@@ -1,11 +1,11 @@
 """Aggregation rules, one file each."""
 
-from fadelab_server.aggregation.base import AggregationRule, Contribution
+from fadelab_server.aggregation.base import AggregationRule, Contribution, Roster
 from fadelab_server.aggregation.fedasync import FedAsync
 from fadelab_server.aggregation.fedavg import FedAvg
 from fadelab_server.config import AggregationConfig, FedAsyncConfig, FedAvgConfig
 
-__all__ = ["AggregationRule", "Contribution", "FedAsync", "FedAvg", "build_rule"]
+__all__ = ["AggregationRule", "Contribution", "FedAsync", "FedAvg", "Roster", "build_rule"]
 
 
 def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
+Roster = frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,18 @@ class AggregationRule(Protocol):
         """Return why an update of ``device`` would not be taken now, or None if it would."""
         ...
 
-    def add(self, contribution: Contribution, *, newest: F32, roster: int) -> F32 | None:
+    def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:
         """Take a contribution; return the next global vector if it completes one.
 
         Args:
             contribution: an update that :meth:`refuse` let pass.
             newest: the newest global vector; not to be modified.
-            roster: number of devices in the run.
+            roster: the devices in the run that train this task.
 
         """
         ...
 
-    def roster_changed(self, *, newest: F32, roster: int) -> F32 | None:
+    def roster_changed(self, *, newest: F32, roster: Roster) -> F32 | None:
         """Return the next global vector if waiting for the remaining devices is now pointless."""
         ...
 

@@ -7,7 +7,7 @@ it decay to zero.
 
 import numpy as np
 
-from fadelab_server.aggregation.base import F32, Arrays, Contribution
+from fadelab_server.aggregation.base import F32, Arrays, Contribution, Roster
 from fadelab_server.aggregation.staleness import staleness_weight
 from fadelab_server.config import FedAsyncConfig
 
@@ -31,14 +31,15 @@ class FedAsync:
             )
         return None
 
-    def add(self, contribution: Contribution, *, newest: F32, roster: int) -> F32 | None:  # noqa: ARG002
+    def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:  # noqa: ARG002
         """Return ``(1 - a) newest + a (base + delta)``."""
         mixing = np.float32(self._alpha * self._weight(contribution.staleness))
         local = contribution.base + contribution.delta
-        result: F32 = newest + mixing * (local - newest)
+        # Written as a convex combination, which stays finite whenever both models are.
+        result: F32 = (np.float32(1) - mixing) * newest + mixing * local
         return result
 
-    def roster_changed(self, *, newest: F32, roster: int) -> F32 | None:  # noqa: ARG002
+    def roster_changed(self, *, newest: F32, roster: Roster) -> F32 | None:  # noqa: ARG002
         """Nobody is waited for."""
         return None
 

@@ -7,7 +7,7 @@ the same version are refused.
 import numpy as np
 from numpy.typing import NDArray
 
-from fadelab_server.aggregation.base import F32, Arrays, Contribution
+from fadelab_server.aggregation.base import F32, Arrays, Contribution, Roster
 from fadelab_server.config import FedAvgConfig
 
 
@@ -30,17 +30,17 @@ class FedAvg:
             return f"device {device} has already contributed to the round of version {newest}"
         return None
 
-    def add(self, contribution: Contribution, *, newest: F32, roster: int) -> F32 | None:
+    def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:
         """Add ``samples * delta``; average when enough devices have contributed."""
         self._sum += contribution.samples * contribution.delta.astype(np.float64)
         self._samples += contribution.samples
         self._devices.add(contribution.device)
         return self.roster_changed(newest=newest, roster=roster)
 
-    def roster_changed(self, *, newest: F32, roster: int) -> F32 | None:
+    def roster_changed(self, *, newest: F32, roster: Roster) -> F32 | None:
         """End the round when everybody who is still there, or the quorum, has contributed."""
-        needed = roster if self._quorum is None else min(self._quorum, roster)
-        if not self._devices or len(self._devices) < needed:
+        quorate = self._quorum is not None and len(self._devices) >= self._quorum
+        if not self._devices or not (quorate or roster <= self._devices):
             return None
         result: F32 = (newest + self._sum / self._samples).astype(np.float32)
         self._sum[:] = 0

@@ -1,0 +1,16 @@
+"""All verbs of the command line."""
+
+import typer
+
+from fadelab.cli.run import report, run
+
+app = typer.Typer(
+    help="Federated learning over wireless links, on real sockets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(report)

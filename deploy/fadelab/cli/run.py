@@ -1,0 +1,104 @@
+"""``fadelab run`` and ``fadelab report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.experiment import load_experiment
+from fadelab.local.launch import new_run_dir
+from fadelab.local.run import finish, run_locally
+from fadelab.results.schema import Summary
+
+_RUNS = Path("runs")
+
+
+def run(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file (YAML).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; must not exist. Default: runs/NAME-1, ...")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key.path=value: replace or add a setting; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Replace the experiment's seed.")] = None,
+) -> None:
+    """Run an experiment on this machine and write its report.
+
+    Example: fadelab run examples/quickstart.yaml --set devices.count=20
+    """
+    checked = load_experiment(experiment, settings or [], seed=seed)
+    run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
+    console = Console()
+    finished = run_locally(checked, run_dir.absolute(), console)
+    _show(console, run_dir, finished.summary)
+    if finished.failure is not None:
+        raise finished.failure
+    raise typer.Exit(finished.exit_code)
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+) -> None:
+    """Compute summary.json and report.html of a run again.
+
+    Example: fadelab report runs/quickstart-1
+    """
+    summary = finish(run_dir)
+    _show(Console(), run_dir, summary)
+    raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
+
+
+def _make(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FadelabError(
+            ExitCode.USAGE, f"--out {folder}: it exists already; runs are never overwritten"
+        ) from None
+    except OSError as error:
+        raise FadelabError(
+            ExitCode.USAGE, f"--out {folder}: cannot make it: {error.strerror}"
+        ) from None
+    return folder
+
+
+def _show(console: Console, run_dir: Path, summary: Summary) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, task in summary.tasks.items():
+        if task.final is not None and task.best is not None:
+            table.add_row(name, f"{task.metric} {task.final:.3f} (best {task.best:.3f})")
+        table.add_row("versions", str(task.versions))
+    updates, wire = summary.total.updates, summary.total.bytes
+    table.add_row(
+        "updates",
+        f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
+    )
+    table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
+    ratios = [
+        fidelity.ratio
+        for device in summary.devices.values()
+        for fidelity in (device.up, device.down)
+        if fidelity.ratio is not None
+    ]
+    if ratios:
+        table.add_row(
+            "links",
+            f"achieved / programmed {min(ratios):.3f} to {max(ratios):.3f}, "
+            f"{summary.total.leaked_packets} leaked packets",
+        )
+    if summary.total.resume_p95_ms is not None:
+        table.add_row("resumption", f"95 % within {summary.total.resume_p95_ms:.1f} ms")
+    table.add_row("link updates", f"99 % within {summary.lateness.p99_ms:.2f} ms of their time")
+    table.add_row("report", str(run_dir / "report.html"))
+    console.print(table)
+    verdict = "[green]VALID[/]" if summary.valid else "[red]NOT VALID[/]"
+    console.print(verdict)
+    for reason in summary.invalid_reasons:
+        console.print(f"  {reason}", markup=False)

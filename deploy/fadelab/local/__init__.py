@@ -1,0 +1,1 @@
+"""Running an experiment on one machine: a sandbox, a server, an emulator, agents."""

@@ -1,0 +1,219 @@
+"""Inside the sandbox: start server, emulator and nursery, bring them together, see the run through."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.local.children import Channel, Child, Family, Message, fork_child
+from fadelab.local.nursery import nursery, send_descriptors
+from fadelab.local.plan import LocalPlan
+from fadelab_emulation.emulator import emulate
+from fadelab_emulation.namespaces import NetworkNamespace
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto import federation_pb2_grpc as pb_grpc
+from fadelab_proto import radio_pb2, radio_pb2_grpc
+from fadelab_proto.clock import SystemClock
+from fadelab_proto.events import EventLog
+from fadelab_proto.wire import channel_options
+from fadelab_server.app import serve
+from fadelab_server.config import ServerConfig
+
+# Between the last join and time zero: enough for both calls that announce it.
+_LEAD_S = 0.2
+_GRACE_S = 5.0
+_EMULATOR_GRACE_S = 30.0
+_VALIDATOR_GRACE_S = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Crew:
+    server: Child
+    emulator: Child
+    nursery: Child
+
+
+def supervise(plan: LocalPlan, outside: Channel) -> None:
+    """See one run through; messages to ``outside`` say which phase it is in.
+
+    Must be called in a sandbox, in a process with one thread: everything is forked before gRPC
+    starts its own.
+
+    Raises:
+        FadelabError: if a component failed or not every device joined.
+
+    """
+    for_nursery, for_emulator = Channel.pair()
+
+    def nursery_body(channel: Channel) -> None:
+        for_emulator.close()
+        nursery(plan, for_nursery, channel)
+
+    def emulator_body(channel: Channel) -> None:
+        for_nursery.close()
+        _emulator(plan, for_emulator, channel)
+
+    crew = _Crew(
+        nursery=fork_child("nursery", nursery_body),
+        emulator=fork_child("emulator", emulator_body),
+        server=fork_child("server", _server),
+    )
+    for_nursery.close()
+    for_emulator.close()
+    asyncio.run(_Run(plan, crew, outside).see_through())
+
+
+def _emulator(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
+    async def main() -> None:
+        def links_ready(made: Sequence[NetworkNamespace]) -> None:
+            send_descriptors(namespaces, [namespace.descriptor for namespace in made])
+            namespaces.close()
+            channel.send(links=len(made))
+
+        await emulate(plan.emulator(), links_ready)
+
+    asyncio.run(main())
+
+
+def _server(channel: Channel) -> None:
+    message = channel.receive()
+    if message is None:
+        return
+    config = ServerConfig.model_validate_json(str(message["config"]))
+    asyncio.run(serve(config, listening=lambda port: channel.send(listening=port)))
+
+
+class _Run:
+    def __init__(self, plan: LocalPlan, crew: _Crew, outside: Channel) -> None:
+        self._plan = plan
+        self._crew = crew
+        self._outside = outside
+        self._family = Family()
+        self._clock = SystemClock()
+        self._log = EventLog(plan.events_dir, "launcher", "0", self._clock)
+        self._troubles: list[str] = []
+
+    async def see_through(self) -> None:
+        for child in (self._crew.server, self._crew.emulator, self._crew.nursery):
+            self._family.adopt(child)
+        run = asyncio.create_task(self._start_and_wait())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+        try:
+            await run
+        except asyncio.CancelledError:
+            error = FadelabError(ExitCode.INTERRUPTED, "interrupted before the run was over")
+            self._log_failure(error)
+            raise error from None
+        except FadelabError as error:
+            self._log_failure(error)
+            raise
+        finally:
+            await self._clean_up()
+
+    async def _start_and_wait(self) -> None:
+        plan, family, crew = self._plan, self._family, self._crew
+        warm = await self._message(crew.nursery, "warm")
+        config = plan.server(
+            dimension=int(str(warm["dimension"])), layout_hash=int(str(warm["layout_hash"]))
+        )
+        crew.server.channel.send(config=config.model_dump_json())
+        await self._message(crew.emulator, "links")
+        self._phase("links_ready")
+        await self._message(crew.server, "listening")
+        crew.nursery.channel.send(fork=True)
+        await self._message(crew.nursery, "forked")
+        self._phase("agents_forked")
+        options = channel_options()
+        async with (
+            grpc.aio.insecure_channel(f"unix:{plan.operator_socket}", options=options) as operator,
+            grpc.aio.insecure_channel(f"unix:{plan.radio_socket}", options=options) as radio,
+        ):
+            stub = pb_grpc.OperatorStub(operator)
+            troubles = asyncio.create_task(self._listen_to_nursery())
+            try:
+                await family.unless_one_dies(self._all_joined(stub))
+                self._phase("all_joined")
+                await family.unless_one_dies(self._begin(stub, radio))
+                await family.unless_one_dies(self._over(stub), may_end=("server",))
+                crew.nursery.channel.send(end=True)
+                # The server leaves when the validator has caught up.
+                await asyncio.wait_for(family.ended(crew.server), _VALIDATOR_GRACE_S)
+            finally:
+                troubles.cancel()
+        if crew.server.exit_code != 0:
+            raise FadelabError(ExitCode.COMPONENT_FAILED, "the server ended with an error")
+
+    async def _message(self, child: Child, key: str) -> Message:
+        message = await self._family.unless_one_dies(child.channel.receive_async())
+        if message is None or key not in message:
+            # Its end, and its last words, are on their way.
+            await self._family.unless_one_dies(self._family.ended(child))
+        assert message is not None
+        return message
+
+    async def _all_joined(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
+        count = self._plan.experiment.devices.count
+        patience_s = 30.0 + 0.05 * count
+        joined = 0
+
+        async def wait() -> None:
+            nonlocal joined
+            request = pb.WatchStatusRequest()
+            async for status in stub.WatchStatus(request, wait_for_ready=True):
+                joined = status.joined
+                self._outside.send(joined=joined)
+                if joined == count or self._troubles:
+                    return
+
+        try:
+            await asyncio.wait_for(wait(), patience_s)
+        except TimeoutError:
+            raise FadelabError(
+                ExitCode.COMPONENT_FAILED,
+                f"only {joined} of {count} devices joined within {patience_s:.0f} s",
+            ) from None
+        if self._troubles:
+            raise FadelabError(ExitCode.COMPONENT_FAILED, self._troubles[0])
+
+    async def _begin(self, stub: "pb_grpc.OperatorAsyncStub", radio: grpc.aio.Channel) -> None:
+        start_mono_s = time.monotonic() + _LEAD_S
+        emulator = radio_pb2_grpc.EmulatorStub(radio)
+        await emulator.Begin(radio_pb2.BeginRequest(start_mono_s=start_mono_s))
+        await stub.Start(pb.StartRequest(start_mono_s=start_mono_s))
+        self._log.set_start(start_mono_s)
+        self._phase("started")
+
+    async def _over(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
+        async for status in stub.WatchStatus(pb.WatchStatusRequest()):
+            if status.stopped:
+                self._phase("over")
+                return
+
+    async def _listen_to_nursery(self) -> None:
+        while (message := await self._crew.nursery.channel.receive_async()) is not None:
+            if "agent_ended" in message:
+                trouble = f"{message['agent_ended']} ended early: {message['how']}"
+                self._troubles.append(trouble)
+                self._log.write("agent_ended_early", who=str(message["agent_ended"]), how=trouble)
+
+    def _log_failure(self, error: FadelabError) -> None:
+        self._log.write("run_failed", reason=str(error), code=int(error.code))
+
+    def _phase(self, name: str) -> None:
+        since_s = time.monotonic() - self._plan.command_mono_s
+        self._log.write("phase", name=name, since_command_s=round(since_s, 4))
+        self._outside.send(phase=name, since_command_s=since_s)
+
+    async def _clean_up(self) -> None:
+        """End what still runs; the emulator last, so that it counts every byte."""
+        crew, family = self._crew, self._family
+        await asyncio.gather(
+            family.end(crew.server, grace_s=_GRACE_S), family.end(crew.nursery, grace_s=_GRACE_S)
+        )
+        await family.end(crew.emulator, grace_s=_EMULATOR_GRACE_S)
+        self._log.close()

@@ -1,0 +1,51 @@
+"""What a run was made of: experiment, seeds, versions, machine."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fadelab.local.plan import LocalPlan
+
+_PACKAGES = ("fadelab", "grpcio", "numpy", "protobuf", "pydantic", "scikit-learn", "torch")
+
+
+def build_manifest(plan: LocalPlan) -> dict[str, object]:
+    """Return the manifest of a local run, before it starts."""
+    return {
+        "manifest_version": 1,
+        "experiment": plan.experiment.model_dump(mode="json"),
+        "run_id": f"{plan.run_id:08x}",
+        "deployment": "local",
+        "backend": "lite",
+        "command": sys.argv,
+        "command_mono_s": plan.command_mono_s,
+        "command_time": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "kernel": platform.release(),
+            "architecture": platform.machine(),
+            "processors": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "processor": _processor(),
+            "python": platform.python_version(),
+            "root": os.geteuid() == 0,
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """Return the processor's name as Linux tells it; ARM kernels tell none."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,13 @@
+"""The catalogue of methods: which codec, device policy and aggregation rule each one takes."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fadelab.methods.base import MethodPieces
+from fadelab.methods.fedasync import FedAsyncMethod
+from fadelab.methods.fedavg import FedAvgMethod
+
+__all__ = ["FedAsyncMethod", "FedAvgMethod", "MethodConfig", "MethodPieces"]
+
+MethodConfig = Annotated[FedAvgMethod | FedAsyncMethod, Field(discriminator="name")]

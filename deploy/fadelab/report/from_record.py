@@ -1,0 +1,53 @@
+"""Write the report of a run directory."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fadelab.experiment import Experiment
+from fadelab.report.model import Band, ScheduleView
+from fadelab.report.write import write_report
+from fadelab.results.record import RunRecord
+from fadelab.results.schema import Summary
+from fadelab_emulation.contact.coverage import CoverageConfig
+
+
+def report_run(run_dir: Path, summary: Summary) -> Path:
+    """Write ``report.html`` into ``run_dir`` and return its path."""
+    record = RunRecord.load(run_dir)
+    experiment = Experiment.model_validate(record.manifest["experiment"])
+    path = run_dir / "report.html"
+    write_report(
+        path,
+        summary,
+        record.manifest,
+        _schedule_view(record, experiment),
+        ratio_band=Band(*experiment.validity.rate_ratio),
+    )
+    return path
+
+
+def _schedule_view(record: RunRecord, experiment: Experiment) -> ScheduleView:
+    radio, schedule = experiment.radio, record.schedule
+    devices = tuple(str(device) for device in range(experiment.devices.count))
+    shown = 0 if schedule is None else int(np.searchsorted(schedule.t_s, record.duration_s))
+
+    def column(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        if schedule is None:
+            return np.zeros((0, len(devices)), dtype=np.float32)
+        return schedule.column(name)[:shown]
+
+    no_ticks = np.zeros((0, len(devices)), dtype=np.bool_)
+    contact = radio.contact
+    return ScheduleView(
+        device_ids=devices,
+        t_s=np.zeros(0) if schedule is None else schedule.t_s[:shown],
+        x_m=column("x_m"),
+        y_m=column("y_m"),
+        rate_up_bps=column("rate_up_bps"),
+        rate_down_bps=column("rate_down_bps"),
+        is_open=no_ticks if schedule is None else schedule.is_open[:shown],
+        base_station_m=radio.base_station_place_m,
+        radius_m=contact.radius_m if isinstance(contact, CoverageConfig) else None,
+        area_m=radio.area_m,
+    )

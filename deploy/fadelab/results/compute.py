@@ -1,0 +1,125 @@
+"""Compute a run's summary from its record."""
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from fadelab.experiment import Experiment
+from fadelab.results.devices import device_results
+from fadelab.results.record import RunRecord, number
+from fadelab.results.schema import (
+    ByteLedger,
+    DeviceResult,
+    DirectionBytes,
+    Joules,
+    Lateness,
+    Staleness,
+    StartUp,
+    Summary,
+    Totals,
+    UpdateCounts,
+)
+from fadelab.results.tasks import task_results
+from fadelab.results.validity import invalid_reasons
+
+
+def compute_summary(run_dir: Path) -> Summary:
+    """Return the summary of a run directory, finished or not.
+
+    Raises:
+        FadelabError: USAGE, if it is no run directory.
+
+    """
+    record = RunRecord.load(run_dir)
+    experiment = Experiment.model_validate(record.manifest["experiment"])
+    command_mono_s = number_of(record.manifest["command_mono_s"])
+    devices = device_results(record, experiment.devices.count, command_mono_s)
+    tasks = task_results(record)
+    total = _totals(devices.values())
+    lateness = _lateness(record)
+    reasons = invalid_reasons(
+        record, experiment.validity, tasks=tasks, devices=devices, total=total, lateness=lateness
+    )
+    phases = {
+        str(event["name"]): number(event, "since_command_s")
+        for event in record.of("launcher", "phase")
+    }
+    memories = [d.private_memory_mib for d in devices.values() if d.private_memory_mib is not None]
+    return Summary(
+        name=experiment.name,
+        valid=not reasons,
+        invalid_reasons=reasons,
+        duration_s=round(record.duration_s, 3),
+        wall_s=round(_last_event_s(record) - command_mono_s, 3),
+        tasks=tasks,
+        devices=devices,
+        total=total,
+        lateness=lateness,
+        start_up=StartUp(
+            links_s=phases.get("links_ready", 0.0),
+            agents_forked_s=phases.get("agents_forked", 0.0),
+            all_joined_s=phases.get("all_joined", 0.0),
+            median_private_memory_mib=statistics.median(memories) if memories else None,
+        ),
+    )
+
+
+def number_of(value: object) -> float:
+    """Return a number that was read from JSON."""
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _totals(devices: Iterable[DeviceResult]) -> Totals:
+    found = list(devices)
+    resumes = [ms for device in found for ms in device.resume_ms]
+    return Totals(
+        bytes=ByteLedger(
+            up=_add_bytes(device.bytes.up for device in found),
+            down=_add_bytes(device.bytes.down for device in found),
+        ),
+        updates=UpdateCounts(
+            started=sum(d.updates.started for d in found),
+            complete=sum(d.updates.complete for d in found),
+            partial=sum(d.updates.partial for d in found),
+            lost=sum(d.updates.lost for d in found),
+        ),
+        staleness=Staleness(
+            versions=[v for device in found for v in device.staleness.versions],
+            seconds=[s for device in found for s in device.staleness.seconds],
+        ),
+        leaked_packets=sum(d.up.leaked_packets + d.down.leaked_packets for d in found),
+        resume_p95_ms=float(np.percentile(resumes, 95)) if resumes else None,
+        joules=Joules(
+            compute=sum(d.joules.compute for d in found),
+            uplink=sum(d.joules.uplink for d in found),
+            downlink=sum(d.joules.downlink for d in found),
+        ),
+    )
+
+
+def _add_bytes(directions: Iterable[DirectionBytes]) -> DirectionBytes:
+    found = list(directions)
+    return DirectionBytes(
+        payload=sum(d.payload for d in found),
+        framing=sum(d.framing for d in found),
+        retransmitted=sum(d.retransmitted for d in found),
+        wire=sum(d.wire for d in found),
+    )
+
+
+def _lateness(record: RunRecord) -> Lateness:
+    event = record.last("emulator", "lateness") or {}
+    return Lateness(
+        ticks=int(number(event, "ticks")),
+        p50_ms=number(event, "p50_ms"),
+        p99_ms=number(event, "p99_ms"),
+        max_ms=number(event, "max_ms"),
+    )
+
+
+def _last_event_s(record: RunRecord) -> float:
+    last = [events[-1] for (role, _), events in record.events.items() if role != "agent"]
+    return max((number(event, "mono_s") for event in last), default=0.0)

@@ -1,0 +1,64 @@
+"""Programmed against achieved goodput of transfers, from receivers' timestamps and the timeline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a receiver noted of one transfer, in emulated seconds."""
+
+    first_s: float
+    """Arrival of the first packet."""
+    last_s: float
+    """Arrival of the last packet."""
+    bytes_after_first: int
+    """Packet bytes that arrived after the first packet."""
+
+
+class ProgrammedRate:
+    """One direction of one link: the integral of its programmed rate over time.
+
+    Args:
+        rate_bps: the rate of each tick, 0 while the link is closed; shape ``(ticks,)``.
+        tick_s: length of a tick.
+
+    """
+
+    def __init__(self, rate_bps: FloatArray, tick_s: float) -> None:
+        self._tick_s = tick_s
+        self._bits = np.concatenate(([0.0], np.cumsum(rate_bps))) * tick_s
+        self._open_s = np.concatenate(([0.0], np.cumsum(rate_bps > 0))) * tick_s
+
+    def bits(self, from_s: float, to_s: float) -> float:
+        """Return the bits that the link was programmed to carry between two times."""
+        return self._at(self._bits, to_s) - self._at(self._bits, from_s)
+
+    def open_s(self, from_s: float, to_s: float) -> float:
+        """Return how long the link was open between two times."""
+        return self._at(self._open_s, to_s) - self._at(self._open_s, from_s)
+
+    def _at(self, integral: FloatArray, t_s: float) -> float:
+        position = np.clip(t_s / self._tick_s, 0, len(integral) - 1)
+        return float(np.interp(position, np.arange(len(integral)), integral))
+
+
+def goodput(
+    rate: ProgrammedRate, transfers: Sequence[Transfer]
+) -> tuple[float | None, float | None]:
+    """Return programmed and achieved bits per second over the open time of all transfers.
+
+    Both are None when no transfer had more than one packet.
+    """
+    timed = [t for t in transfers if t.bytes_after_first > 0 and t.last_s > t.first_s]
+    open_s = sum(rate.open_s(t.first_s, t.last_s) for t in timed)
+    if open_s <= 0:
+        return None, None
+    programmed = sum(rate.bits(t.first_s, t.last_s) for t in timed)
+    achieved = 8.0 * sum(t.bytes_after_first for t in timed)
+    return programmed / open_s, achieved / open_s

@@ -1,0 +1,86 @@
+"""A finished run's raw record: events of every process and the recorded timeline."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab_emulation.schedule import ScheduleReader
+from fadelab_proto.events import Value, read_events
+
+Event = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run directory holds, read back."""
+
+    manifest: dict[str, object]
+    events: dict[tuple[str, str], list[Event]]
+    """By role and event name, in order for each process."""
+    schedule: ScheduleReader | None
+    """None if the run ended before its first tick."""
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "RunRecord":
+        """Read a run directory.
+
+        Raises:
+            FadelabError: USAGE, if it is none.
+
+        """
+        manifest_path = run_dir / "manifest.json"
+        try:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FadelabError(
+                ExitCode.USAGE, f"{run_dir} is not a run directory: {error}"
+            ) from None
+        events: dict[tuple[str, str], list[Event]] = defaultdict(list)
+        for path in sorted((run_dir / "events").glob("*.jsonl")):
+            for event in read_events(path):
+                events[str(event["role"]), str(event["event"])].append(event)
+        schedule_path = run_dir / "links.schedule"
+        schedule = ScheduleReader(schedule_path) if schedule_path.exists() else None
+        if schedule is not None and schedule.ticks == 0:
+            schedule = None
+        return cls(manifest, dict(events), schedule)
+
+    def of(self, role: str, name: str) -> list[Event]:
+        """Return the events of that name that processes of that role wrote."""
+        return self.events.get((role, name), [])
+
+    def last(self, role: str, name: str) -> Event | None:
+        """Return the last such event."""
+        found = self.of(role, name)
+        return found[-1] if found else None
+
+    @property
+    def start_mono_s(self) -> float | None:
+        """Monotonic second at which emulated time was 0; None if it never began."""
+        event = self.last("server", "run_started")
+        return None if event is None else number(event, "start_mono_s")
+
+    @property
+    def duration_s(self) -> float:
+        """Emulated seconds from the start to the end of the run."""
+        end = self.last("server", "run_stopped")
+        if end is None or self.start_mono_s is None:
+            return 0.0
+        return max(0.0, number(end, "mono_s") - self.start_mono_s)
+
+
+def number(event: Event, key: str) -> float:
+    """Return a numeric field; 0 if it is null."""
+    value = event.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def by_device(events: list[Event], devices: int) -> Iterator[tuple[int, list[Event]]]:
+    """Yield each device's number and its events, by the field ``device``."""
+    sorted_out: list[list[Event]] = [[] for _ in range(devices)]
+    for event in events:
+        sorted_out[int(number(event, "device"))].append(event)
+    yield from enumerate(sorted_out)

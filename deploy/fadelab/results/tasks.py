@@ -1,0 +1,54 @@
+"""Each task's part of the summary: what was learned, when, and for how many bytes."""
+
+import numpy as np
+
+from fadelab.results.record import RunRecord, number
+from fadelab.results.schema import CurvePoint, TaskResult
+
+
+def task_results(record: RunRecord) -> dict[str, TaskResult]:
+    """Return the result of every task of the run."""
+    names = [str(task) for task in _task_names(record)]
+    return {name: _result(record, name) for name in names}
+
+
+def _task_names(record: RunRecord) -> list[object]:
+    experiment = record.manifest.get("experiment")
+    assert isinstance(experiment, dict)
+    return [experiment["task"]["name"]]
+
+
+def _result(record: RunRecord, name: str) -> TaskResult:
+    start_mono_s = record.start_mono_s or 0.0
+    published = {0: 0.0}
+    for event in record.of("server", "version_published"):
+        if event["task"] == name:
+            version = int(number(event, "version"))
+            published[version] = number(event, "published_mono_s") - start_mono_s
+    wire = record.of("emulator", "wire")
+    times = [number(event, "mono_s") - start_mono_s for event in wire]
+    totals = [number(event, "up_bytes") for event in wire]
+    curve = []
+    for event in record.of("server", "validation"):
+        if event["task"] != name:
+            continue
+        t_s = published.get(int(number(event, "version")), 0.0)
+        curve.append(
+            CurvePoint(
+                t_s=round(t_s, 6),
+                version=int(number(event, "version")),
+                value=number(event, "metric"),
+                loss=number(event, "loss"),
+                wire_up_bytes=int(np.interp(t_s, times, totals)) if times else 0,
+            )
+        )
+    curve.sort(key=lambda point: point.version)
+    values = [point.value for point in curve]
+    return TaskResult(
+        metric="accuracy",
+        higher_is_better=True,
+        final=values[-1] if values else None,
+        best=max(values) if values else None,
+        versions=max(published),
+        curve=curve,
+    )

@@ -1,0 +1,89 @@
+"""Whether a run may be believed: its own measurements against the experiment's bounds."""
+
+from fadelab.experiment import ValidityConfig
+from fadelab.results.record import RunRecord
+from fadelab.results.schema import DeviceResult, Lateness, TaskResult, Totals
+
+# How many links a reason names before it only counts.
+_NAMED = 3
+
+
+def invalid_reasons(
+    record: RunRecord,
+    bounds: ValidityConfig,
+    *,
+    tasks: dict[str, TaskResult],
+    devices: dict[str, DeviceResult],
+    total: Totals,
+    lateness: Lateness,
+) -> list[str]:
+    """Return one sentence for each thing that makes the run unbelievable; none if it is valid."""
+    return [
+        *_unfinished(record),
+        *_agents(record, devices),
+        *_rates(bounds, devices),
+        *_timing(bounds, total, lateness),
+        *_learning(tasks),
+    ]
+
+
+def _unfinished(record: RunRecord) -> list[str]:
+    failed = record.last("launcher", "run_failed")
+    if failed is not None:
+        return [f"The run did not finish: {failed['reason']}."]
+    if record.last("server", "run_stopped") is None:
+        return ["The run did not finish: the server wrote no end."]
+    return []
+
+
+def _agents(record: RunRecord, devices: dict[str, DeviceResult]) -> list[str]:
+    reasons = [f"{event['how']}." for event in record.of("launcher", "agent_ended_early")]
+    missing = [name for name, device in devices.items() if device.join_s is None]
+    if missing:
+        reasons.append(f"{len(missing)} of {len(devices)} devices never joined.")
+    return reasons
+
+
+def _rates(bounds: ValidityConfig, devices: dict[str, DeviceResult]) -> list[str]:
+    low, high = bounds.rate_ratio
+    outside = [
+        (f"device {name} {direction}link", fidelity.ratio)
+        for name, device in devices.items()
+        for direction, fidelity in (("up", device.up), ("down", device.down))
+        if fidelity.ratio is not None
+        and fidelity.programmed_bytes >= bounds.min_saturated_bytes
+        and not low <= fidelity.ratio <= high
+    ]
+    if not outside:
+        return []
+    examples = ", ".join(f"{who} at {ratio:.3f}" for who, ratio in outside[:_NAMED])
+    sentence = (
+        f"{len(outside)} links did not obey their programmed rate "
+        f"(achieved / programmed outside {low:g} to {high:g}): {examples}."
+    )
+    return [sentence]
+
+
+def _timing(bounds: ValidityConfig, total: Totals, lateness: Lateness) -> list[str]:
+    reasons = []
+    if lateness.p99_ms > bounds.lateness_p99_ms:
+        reasons.append(
+            f"Link updates were late: 1 % by more than {lateness.p99_ms:.1f} ms, "
+            f"{bounds.lateness_p99_ms:g} ms are allowed."
+        )
+    if total.leaked_packets > bounds.leaked_packets:
+        reasons.append(f"{total.leaked_packets} packets passed closed contact windows.")
+    if total.resume_p95_ms is not None and total.resume_p95_ms > bounds.resume_p95_ms:
+        reasons.append(
+            f"Uplinks resumed late after windows reopened: 5 % after more than "
+            f"{total.resume_p95_ms:.1f} ms, {bounds.resume_p95_ms:g} ms are allowed."
+        )
+    return reasons
+
+
+def _learning(tasks: dict[str, TaskResult]) -> list[str]:
+    return [
+        f"No model version of task {name} was published."
+        for name, task in tasks.items()
+        if task.versions == 0
+    ]

@@ -1,0 +1,100 @@
+"""What every link back-end offers to the emulator's tick loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab_emulation.link_state import FloatArray, LinkTick
+from fadelab_emulation.namespaces import NetworkNamespace, Setting
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionCounters:
+    """What one direction of every link has carried; arrays have shape ``(devices,)``."""
+
+    wire_bytes: IntArray
+    """Layer-2 bytes that crossed the link; a packet that is then lost on the air counts."""
+    wire_packets: IntArray
+    programmed_bytes: FloatArray
+    """Integral of the programmed rate over the sampling intervals in which the link was open and
+    its queue was occupied at both ends."""
+    achieved_bytes: IntArray
+    """Layer-2 bytes that left the shaper in those same intervals."""
+    leaked_packets: IntArray
+    """Packets that arrived while the link was closed, after the guard time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounters:
+    """Both directions, seen from the device."""
+
+    up: DirectionCounters
+    down: DirectionCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """An uplink that had data waiting when its contact window reopened."""
+
+    device: int
+    opened_s: float
+    """Monotonic second at which the gate was opened."""
+    resume_s: float
+    """Seconds from then until the first IPv4 frame arrived at the base station's end."""
+
+
+class LinkBackend(Protocol):
+    """One shaped link per device; closed until the first tick says otherwise.
+
+    All methods belong to one thread.
+    """
+
+    name: str
+    server_address: str
+
+    @property
+    def namespaces(self) -> Sequence[NetworkNamespace]:
+        """Where each device's processes live."""
+        ...
+
+    @property
+    def settings(self) -> Sequence[Setting]:
+        """Kernel settings obtained on the server's side; the devices' are in their namespaces."""
+        ...
+
+    def apply(self, tick: LinkTick) -> None:
+        """Bring every link into the tick's state, sending only what differs from the last one."""
+        ...
+
+    def sample(self) -> None:
+        """Read shapers for the programmed-against-achieved account; call it once per tick."""
+        ...
+
+    def next_guard_s(self) -> float | None:
+        """Return the monotonic second at which check_guards is due; None if nothing waits."""
+        ...
+
+    def check_guards(self) -> None:
+        """Start the leak count of links whose guard time after closing is over."""
+        ...
+
+    def resume_fileno(self) -> int:
+        """Return a descriptor that becomes readable when a reopened uplink has resumed."""
+        ...
+
+    def drain_resumes(self) -> list[Resume]:
+        """Return the resumptions seen since the last call; never waits."""
+        ...
+
+    def counters(self) -> LinkCounters:
+        """Read the interfaces and return all counts since the start."""
+        ...
+
+    def close(self) -> None:
+        """Remove the links and release every descriptor."""
+        ...

@@ -1,0 +1,244 @@
+"""Netlink requests and the socket that sends them in batches."""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_ECHO = 0x8
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_DUMP = 0x300
+
+CREATE = NLM_F_CREATE | NLM_F_EXCL
+"""Make a new object; an existing one is an error."""
+CREATE_OR_REPLACE = NLM_F_CREATE | NLM_F_REPLACE
+CHANGE = 0
+"""Alter an existing object in place; a missing one is an error."""
+
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLM_F_CAPPED = 0x100
+_NLM_F_ACK_TLVS = 0x200
+_NLA_F_NESTED = 0x8000
+_NLA_TYPE_MASK = 0x3FFF
+_NLMSGERR_ATTR_MSG = 1
+
+_SOL_NETLINK = 270
+_ANSWER_TIMEOUT = struct.pack("@ll", 30, 0)
+"""The kernel answers in microseconds; an answer still missing then will never come."""
+
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHECK = 12
+_SO_RCVBUFFORCE = 33
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_ERROR = struct.Struct("=i")
+
+_RECEIVE_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 16
+"""A send stays well below the default socket send buffer (208 KiB)."""
+_QUERY_BATCH = 32
+"""Replies of one batch must fit into the receive buffer before the first of them is read."""
+
+
+class Request(NamedTuple):
+    """One netlink request without its header."""
+
+    operation: str
+    """What it does, for the error message: ``"set rate"``."""
+    kind: int
+    """``RTM_*``."""
+    flags: int
+    """``NLM_F_*`` besides REQUEST and ACK."""
+    body: bytes
+
+
+class NetlinkError(OSError):
+    """The kernel refused a request; says which one and, where the kernel does, why."""
+
+    def __init__(self, number: int, operation: str, kernel_message: str) -> None:
+        reason = os.strerror(number) + (f" ({kernel_message})" if kernel_message else "")
+        super().__init__(number, f"cannot {operation}: {reason}")
+        self.operation = operation
+        self.kernel_message = kernel_message
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Return one attribute: length, type, payload, padded to 4 bytes."""
+    return _ATTRIBUTE.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """Return an attribute that holds other attributes."""
+    return attribute(kind | _NLA_F_NESTED, b"".join(attributes))
+
+
+def string(kind: int, text: str) -> bytes:
+    """Return an attribute that holds a zero-terminated string."""
+    return attribute(kind, text.encode() + b"\0")
+
+
+def unsigned(kind: int, value: int) -> bytes:
+    """Return an attribute that holds a u32."""
+    return attribute(kind, struct.pack("=I", value))
+
+
+def attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (type, payload) of the attributes in ``data`` from ``offset`` on."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        yield kind & _NLA_TYPE_MASK, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+class NetlinkSocket:
+    """A route-netlink socket, bound to the network namespace of the thread that creates it.
+
+    It may be used from any one thread at a time afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        self._socket.bind((0, 0))
+        # A kernel timeout costs nothing; Python's own would poll before every receive.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_TIMEOUT)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHECK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BYTES)
+        except PermissionError:  # root of a user namespace: the system's limit holds
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        self._sequence = 0
+
+    def change(self, requests: Sequence[Request]) -> None:
+        """Carry out all requests, many to one system call, and wait until the last is done.
+
+        Raises NetlinkError for the first one that failed; the others have been carried out.
+        """
+        # Only the last message of a batch asks for an acknowledgement: the kernel works through a
+        # batch in order and reports failures unasked, so that one answer tells all.
+        batch: list[bytes] = []
+        size = 0
+        for index, (_, kind, flags, body) in enumerate(requests):
+            self._sequence += 1
+            length = _HEADER.size + len(body)
+            size += length
+            full = size >= _BATCH_BYTES or index == len(requests) - 1
+            header_flags = flags | NLM_F_REQUEST | (NLM_F_ACK if full else 0)
+            batch.append(_HEADER.pack(length, kind, header_flags, self._sequence, 0))
+            batch.append(body)
+            if full:
+                self._socket.send(b"".join(batch))
+                self._await_acknowledgement(requests, self._sequence - index)
+                batch.clear()
+                size = 0
+
+    def query(self, requests: Sequence[Request]) -> list[bytes]:
+        """Return the body of the one answer that each request gets, in order."""
+        answers: list[bytes] = []
+        for start in range(0, len(requests), _QUERY_BATCH):
+            batch = requests[start : start + _QUERY_BATCH]
+            self._send_queries(batch)
+            answers.extend(self._read_answer(request) for request in batch)
+        return answers
+
+    def dump(self, request: Request) -> list[bytes]:
+        """Return the bodies of all objects that ``request`` lists."""
+        dump = request._replace(flags=request.flags | NLM_F_DUMP)
+        self._send_queries([dump])
+        found: list[bytes] = []
+        while True:
+            for kind, flags, _, body in _messages(self._socket.recv(_BATCH_BYTES)):
+                if kind == _NLMSG_DONE:
+                    return found
+                if kind == _NLMSG_ERROR:
+                    raise _error(dump, flags, body)
+                found.append(body)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _await_acknowledgement(self, requests: Sequence[Request], base: int) -> None:
+        """Read until the last sent message is acknowledged; ``base`` numbers ``requests[0]``."""
+        failure: NetlinkError | None = None
+        while True:
+            for kind, flags, sequence, body in _messages(self._socket.recv(_BATCH_BYTES)):
+                if kind != _NLMSG_ERROR:
+                    continue
+                if _ERROR.unpack_from(body)[0] and failure is None:
+                    failure = _error(requests[sequence - base], flags, body)
+                if sequence == self._sequence:
+                    if failure is not None:
+                        raise failure
+                    return
+
+    def _send_queries(self, requests: Sequence[Request]) -> None:
+        batch: list[bytes] = []
+        for _, kind, flags, body in requests:
+            self._sequence += 1
+            length = _HEADER.size + len(body)
+            batch.append(_HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0))
+            batch.append(body)
+        self._socket.send(b"".join(batch))
+
+    def _read_answer(self, request: Request) -> bytes:
+        for kind, flags, _, body in _messages(self._socket.recv(_BATCH_BYTES)):
+            if kind == _NLMSG_ERROR:
+                raise _error(request, flags, body)
+            return body
+        raise NetlinkError(errno.EBADMSG, request.operation, "empty answer")
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield (type, flags, sequence, body) of the messages in ``data``."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _error(request: Request, flags: int, body: bytes) -> NetlinkError:
+    """Return the exception for an NLMSG_ERROR answer (error number, echoed header, attributes)."""
+    number = -_ERROR.unpack_from(body)[0]
+    text = ""
+    if flags & _NLM_F_ACK_TLVS:
+        echoed = _HEADER.size
+        if not flags & _NLM_F_CAPPED:
+            echoed = (_HEADER.unpack_from(body, 4)[0] + 3) & ~3
+        for kind, payload in attributes(body, 4 + echoed):
+            if kind == _NLMSGERR_ATTR_MSG:
+                text = payload.rstrip(b"\0").decode(errors="replace")
+    return NetlinkError(number, request.operation, text)

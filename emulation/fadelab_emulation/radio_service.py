@@ -1,0 +1,161 @@
+"""The radio plane: what devices' modems know, and the launcher's view of the links."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import numpy as np
+
+from fadelab_emulation.backends.base import LinkCounters
+from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.tick_loop import TickLoop
+from fadelab_proto import radio_pb2 as pb
+from fadelab_proto import radio_pb2_grpc as pb_grpc
+from fadelab_proto.clock import Clock
+
+_REFRESH_S = 1.0
+_MAX_LINKS_IN_REPORT = 64
+
+
+class LinkBoard:
+    """The latest tick, and who has to hear of it; lives in the event loop."""
+
+    def __init__(self, devices: int, tick_s: float, power_w: float) -> None:
+        self.devices = devices
+        self.tick: LinkTick | None = None
+        self.counters: LinkCounters | None = None
+        self.power_w = np.full(devices, power_w)
+        self._refresh_ticks = max(1, round(_REFRESH_S / tick_s))
+        self._news = [asyncio.Event() for _ in range(devices)]
+
+    def post(self, tick: LinkTick) -> None:
+        """Take a tick; wake the devices whose window opened or closed, and every tenth other."""
+        previous = self.tick
+        self.tick = tick
+        due = np.arange(self.devices) % self._refresh_ticks == tick.index % self._refresh_ticks
+        if previous is None:
+            due[:] = True
+        else:
+            due |= previous.is_open != tick.is_open
+        for device in np.flatnonzero(due).tolist():
+            self._news[device].set()
+
+    async def news(self, device: int) -> None:
+        """Return when there is something to tell this device."""
+        await self._news[device].wait()
+        self._news[device].clear()
+
+
+class RadioService(pb_grpc.RadioServicer):
+    """What agents talk to."""
+
+    def __init__(self, board: LinkBoard, loop: TickLoop, max_power_w: float) -> None:
+        self._board = board
+        self._loop = loop
+        self._max_power_w = max_power_w
+
+    async def WatchLink(  # noqa: N802
+        self,
+        request: pb.WatchLinkRequest,
+        context: grpc.aio.ServicerContext[pb.WatchLinkRequest, pb.LinkReport],
+    ) -> AsyncIterator[pb.LinkReport]:
+        """Report now, at every opening and closing, and once a second."""
+        device = request.device
+        if device >= self._board.devices:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"device {device} is not one of 0..{self._board.devices - 1}",
+            )
+        yield self._report(device)
+        while True:
+            await self._board.news(device)
+            yield self._report(device)
+
+    async def RequestPower(  # noqa: N802
+        self,
+        request: pb.PowerRequest,
+        context: grpc.aio.ServicerContext[pb.PowerRequest, pb.PowerReply],
+    ) -> pb.PowerReply:
+        """Grant a power above 0 and up to the device's maximum."""
+        board, device = self._board, request.device
+        if device >= board.devices:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"device {device} is not one of 0..{board.devices - 1}",
+            )
+        if not 0 < request.power_w <= self._max_power_w:
+            return pb.PowerReply(
+                status=pb.POWER_STATUS_REFUSED,
+                reason=f"{request.power_w:g} W is not above 0 and at most {self._max_power_w:g} W",
+                power_w=board.power_w[device],
+            )
+        self._loop.request_power(device, request.power_w)
+        board.power_w[device] = request.power_w
+        return pb.PowerReply(status=pb.POWER_STATUS_GRANTED, power_w=request.power_w)
+
+    def _report(self, device: int) -> pb.LinkReport:
+        board, tick = self._board, self._board.tick
+        if tick is None:
+            # Staging: the device joins over an open link; it learns its rate at the start.
+            return pb.LinkReport(open=True, power_w=board.power_w[device])
+        return pb.LinkReport(
+            t_s=tick.t_s,
+            open=bool(tick.is_open[device]),
+            snr_db=tick.snr_up_db[device],
+            rate_up_bps=tick.rate_up_bps[device],
+            rate_down_bps=tick.rate_down_bps[device],
+            predicted_contact_s=tick.predicted_contact_s[device],
+            power_w=board.power_w[device],
+        )
+
+
+class EmulatorService(pb_grpc.EmulatorServicer):
+    """What the launcher talks to."""
+
+    def __init__(self, board: LinkBoard, loop: TickLoop, clock: Clock) -> None:
+        self._board = board
+        self._loop = loop
+        self._clock = clock
+
+    async def Begin(  # noqa: N802
+        self,
+        request: pb.BeginRequest,
+        context: grpc.aio.ServicerContext[pb.BeginRequest, pb.BeginReply],
+    ) -> pb.BeginReply:
+        """Start the timeline."""
+        if not request.start_mono_s > 0:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "start_mono_s must be positive")
+        self._loop.begin(request.start_mono_s)
+        return pb.BeginReply()
+
+    async def WatchFidelity(  # noqa: N802
+        self,
+        request: pb.WatchFidelityRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.WatchFidelityRequest, pb.FidelityReport],  # noqa: ARG002
+    ) -> AsyncIterator[pb.FidelityReport]:
+        """Report once a second."""
+        while True:
+            if self._board.tick is not None and self._board.counters is not None:
+                yield self._fidelity(self._board.tick, self._board.counters)
+            await self._clock.sleep_until(self._clock.now_s() + _REFRESH_S)
+
+    def _fidelity(self, tick: LinkTick, counters: LinkCounters) -> pb.FidelityReport:
+        shown = range(min(self._board.devices, _MAX_LINKS_IN_REPORT))
+        up, down = counters.up, counters.down
+        return pb.FidelityReport(
+            t_s=tick.t_s,
+            lateness_p99_ms=self._loop.lateness.percentile_ms(99),
+            links=[
+                pb.LinkFidelity(
+                    device=i,
+                    open=bool(tick.is_open[i]),
+                    rate_up_bps=tick.rate_up_bps[i],
+                    saturated=bool(up.programmed_bytes[i] > 0),
+                    achieved_ratio=up.achieved_bytes[i] / max(1.0, up.programmed_bytes[i]),
+                    wire_up_bytes=int(up.wire_bytes[i]),
+                    wire_down_bytes=int(down.wire_bytes[i]),
+                    leaked_packets=int(up.leaked_packets[i] + down.leaked_packets[i]),
+                )
+                for i in shown
+            ],
+        )

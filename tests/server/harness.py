@@ -1,0 +1,254 @@
+"""What the server's tests share: a configuration, a clock to turn by hand, a device that talks gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto import federation_pb2_grpc as pb_grpc
+from fadelab_proto.clock import Clock, SystemClock
+from fadelab_proto.codecs import Codec, DenseF32
+from fadelab_proto.events import EventLog
+from fadelab_proto.packet import Packet, parse_packet
+from fadelab_proto.wire import (
+    PROTOCOL_VERSION,
+    SERVICE,
+    channel_options,
+    frame_packet,
+    parse_model_part,
+)
+from fadelab_server.app import Server
+from fadelab_server.config import ServerConfig
+from fadelab_server.federation import Federation
+
+F32 = NDArray[np.float32]
+RUN = 0xFADE1AB
+LAYOUT = 77
+DIMENSION = 300
+SAMPLES = 10
+PAYLOAD_BYTES = 512
+"""Three packets for a dense model: 128, 128 and 44 entries."""
+
+FEDAVG = {"kind": "fedavg"}
+FEDASYNC = {"kind": "fedasync", "alpha": 0.5, "staleness": {"kind": "constant"}}
+
+
+class FakeClock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self, now_s: float = 100.0) -> None:
+        self._now_s = now_s
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def advance(self, by_s: float) -> None:
+        self._now_s += by_s
+        for when_s, woken in self._sleepers:
+            if when_s <= self._now_s:
+                woken.set()
+
+    async def sleep_until(self, when_s: float) -> None:
+        if when_s > self._now_s:
+            woken = asyncio.Event()
+            self._sleepers.append((when_s, woken))
+            await woken.wait()
+
+
+def initial_vector(dimension: int = DIMENSION) -> F32:
+    return np.linspace(-1, 1, dimension, dtype=np.float32)
+
+
+def make_config(folder: Path, **changes: Any) -> ServerConfig:
+    initial = folder / "initial.npy"
+    np.save(initial, initial_vector())
+    task = {
+        "name": "digits",
+        "dimension": DIMENSION,
+        "layout_hash": LAYOUT,
+        "initial": initial,
+    }
+    settings: dict[str, Any] = {
+        "run_id": RUN,
+        "listen": "127.0.0.1:0",
+        "operator_socket": folder / "operator",
+        "events_dir": folder / "events",
+        "checkpoint_dir": folder / "checkpoint",
+        "devices": 2,
+        "tasks": [task],
+        "aggregation": FEDASYNC,
+        "stop": {"duration_s": 3600},
+        "max_payload_bytes": PAYLOAD_BYTES,
+    }
+    return ServerConfig.model_validate(settings | changes)
+
+
+def offer(**changes: Any) -> pb.TaskOffer:
+    fields = {"name": "digits", "dimension": DIMENSION, "layout_hash": LAYOUT, "samples": SAMPLES}
+    return pb.TaskOffer(**fields | changes)
+
+
+def join_request(device: int = 0, **changes: Any) -> pb.JoinRequest:
+    fields: dict[str, Any] = {
+        "protocol_version": PROTOCOL_VERSION,
+        "run_id": RUN,
+        "device": device,
+        "incarnation": 1000 + device,
+        "tasks": [offer()],
+    }
+    return pb.JoinRequest(**fields | changes)
+
+
+@dataclass
+class Update:
+    """One update as a device would send it; tests may spoil any part of it."""
+
+    header: pb.UploadHeader
+    packets: list[bytes]
+
+    def messages(self, sequences: Iterable[int] | None = None) -> list[bytes]:
+        """Return the stream's messages: the header, then these packets (all by default)."""
+        chosen = range(len(self.packets)) if sequences is None else sequences
+        return [self.head(), *(frame_packet(self.packets[number]) for number in chosen)]
+
+    def head(self) -> bytes:
+        return pb.UploadPart(header=self.header).SerializeToString()
+
+
+def make_update(
+    delta: F32,
+    *,
+    device: int = 0,
+    session: int = 0,
+    update_id: int = 1,
+    base_version: int = 0,
+    samples: int = SAMPLES,
+    codec: Codec | None = None,
+) -> Update:
+    chunks = (codec or DenseF32()).encode(delta, max_payload_bytes=PAYLOAD_BYTES)
+    packets = [
+        Packet(
+            packet_class=pb.PACKET_CLASS_UPDATE,
+            codec=(codec or DenseF32()).NUMBER,
+            task_index=0,
+            device=device,
+            run_id=RUN,
+            update_id=update_id,
+            base_version=base_version,
+            first=chunk.first,
+            count=chunk.count,
+            sequence=sequence,
+            packets=len(chunks),
+            payload=chunk.payload,
+        ).encode()
+        for sequence, chunk in enumerate(chunks)
+    ]
+    header = pb.UploadHeader(
+        session=session,
+        task_index=0,
+        update_id=update_id,
+        base_version=base_version,
+        dimension=len(delta),
+        packets=len(packets),
+        payload_bytes=sum(len(chunk.payload) for chunk in chunks),
+        samples=samples,
+        content=google_crc32c.value(b"".join(packets)),
+    )
+    return Update(header, packets)
+
+
+class Device:
+    """A device on a channel of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, number: int = 0) -> None:
+        self.number = number
+        self.session = 0
+        self._federation = pb_grpc.FederationStub(channel)
+        self._upload = channel.stream_stream(f"/{SERVICE}/UploadUpdate")
+        self._fetch = channel.unary_stream(
+            f"/{SERVICE}/FetchModel", request_serializer=pb.FetchModelRequest.SerializeToString
+        )
+
+    async def join(self, **changes: Any) -> pb.JoinReply:
+        reply: pb.JoinReply = await self._federation.Join(join_request(self.number, **changes))
+        self.session = reply.session
+        return reply
+
+    def directives(self) -> grpc.aio.UnaryStreamCall[pb.WatchDirectivesRequest, pb.Directive]:
+        return self._federation.WatchDirectives(pb.WatchDirectivesRequest(session=self.session))
+
+    def update(self, value: float = 1.0, **changes: Any) -> Update:
+        delta = np.full(DIMENSION, value, dtype=np.float32)
+        return make_update(delta, device=self.number, session=self.session, **changes)
+
+    def open_upload(self) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+        return self._upload()
+
+    async def upload(self, messages: Sequence[bytes]) -> list[pb.UploadReply]:
+        """Send these messages, end the stream and return every reply."""
+        return [pb.UploadReply.FromString(reply) async for reply in self._upload(iter(messages))]
+
+    async def send(self, update: Update, sequences: Iterable[int] | None = None) -> pb.UploadReply:
+        """Upload these packets (all by default) and return the last reply."""
+        return (await self.upload(update.messages(sequences)))[-1]
+
+    async def fetch(self, **fields: int) -> tuple[pb.ModelInfo, list[Packet]]:
+        request = pb.FetchModelRequest(session=self.session, **fields)
+        parts = [parse_model_part(data) async for data in self._fetch(request)]
+        info, *packets = parts
+        assert isinstance(info, pb.ModelInfo)
+        return info, [parse_packet(packet) for packet in packets if isinstance(packet, memoryview)]
+
+
+@dataclass
+class Running:
+    """A server in this process, reached through real sockets."""
+
+    server: Server
+    port: int
+    config: ServerConfig
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    @property
+    def federation(self) -> Federation:
+        return self.server.federation
+
+    def device(self, number: int = 0) -> Device:
+        return Device(self.connect(f"127.0.0.1:{self.port}"), number)
+
+    def operator(self) -> pb_grpc.OperatorStub:
+        return pb_grpc.OperatorStub(self.connect(f"unix:{self.config.operator_socket}"))
+
+    def connect(self, address: str) -> grpc.aio.Channel:
+        channel = grpc.aio.insecure_channel(address, options=channel_options())
+        self.channels.append(channel)
+        return channel
+
+
+@asynccontextmanager
+async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """Run a server; leaving ends it at once, without a drain, as a crash would."""
+    clock = clock or SystemClock()
+    with EventLog(config.events_dir, "server", "0", clock) as log:
+        server = Server(config, clock, log)
+        run = Running(server, await server.start(), config)
+        try:
+            yield run
+        finally:
+            for channel in run.channels:
+                await channel.close()
+            await server._data.stop(None)
+            await server._local.stop(None)
+
+
+def ranges(reply: pb.UploadReply) -> list[tuple[int, int]]:
+    return [(span.first, span.last) for span in reply.received]

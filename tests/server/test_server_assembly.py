@@ -1,0 +1,137 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.server.harness import DIMENSION, F32, RUN, Update, initial_vector, make_update
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import CodecError, TopK
+from fadelab_proto.packet import HEADER_BYTES, PacketError, parse_packet
+from fadelab_server.assembly import UpdateAssembly
+
+DELTA = initial_vector()
+UPDATE = make_update(DELTA, base_version=3)
+TOP = make_update(DELTA, base_version=3, codec=TopK(290))
+
+
+def assembly(update: Update = UPDATE) -> UpdateAssembly:
+    return UpdateAssembly(update.header, device=0, run_id=RUN, now_s=5.0)
+
+
+def add(target: UpdateAssembly, packet: bytes, now_s: float = 6.0) -> None:
+    target.add(memoryview(packet), now_s)
+
+
+def changed(packet: bytes, **fields: Any) -> bytes:
+    return dataclasses.replace(parse_packet(packet), **fields).encode()
+
+
+@given(st.permutations(range(3)), st.lists(st.integers(0, 2), max_size=5))
+def test_any_order_and_any_duplicates_give_the_vector(order: list[int], again: list[int]) -> None:
+    target = assembly()
+    for sequence in order[:-1]:
+        add(target, UPDATE.packets[sequence])
+    repeated = [sequence for sequence in again if sequence != order[-1]]
+    for sequence in repeated:
+        add(target, UPDATE.packets[sequence])
+    assert not target.complete
+    add(target, UPDATE.packets[order[-1]])
+    assert target.complete
+    assert target.duplicates == len(repeated)
+    assert target.payload_bytes == 4 * DIMENSION
+    assert target.received_bytes == 4 * DIMENSION + 3 * HEADER_BYTES
+    np.testing.assert_array_equal(target.vector(), DELTA)
+
+
+@given(st.sets(st.integers(0, 2)))
+def test_a_subset_gives_what_arrived_and_zero_elsewhere(chosen: set[int]) -> None:
+    target = assembly()
+    expected: F32 = np.zeros(DIMENSION, dtype=np.float32)
+    for sequence in chosen:
+        add(target, UPDATE.packets[sequence])
+        span = slice(128 * sequence, 128 * (sequence + 1))
+        expected[span] = DELTA[span]
+    assert target.sequences == sorted(chosen)
+    np.testing.assert_array_equal(target.vector(), expected)
+
+
+def test_sparse_packets_add_up_in_any_order() -> None:
+    assert len(TOP.packets) > 1
+    target = assembly(TOP)
+    for packet in reversed(TOP.packets):
+        add(target, packet)
+    expected = DELTA.copy()
+    expected[np.argsort(np.abs(DELTA), kind="stable")[:10]] = 0
+    np.testing.assert_array_equal(target.vector(), expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"packet_class": pb.PACKET_CLASS_MODEL}, "class"),
+        ({"run_id": RUN + 1}, "run"),
+        ({"device": 1}, "device"),
+        ({"task_index": 1}, "task"),
+        ({"update_id": 2}, "update"),
+        ({"base_version": 4}, "base version"),
+        ({"packets": 4}, "packet count"),
+        ({"first": DIMENSION - 127}, "coordinates up to 301"),
+    ],
+)
+def test_a_foreign_packet_is_refused_by_the_name_of_the_field(
+    fields: dict[str, int], named: str
+) -> None:
+    target = assembly()
+    with pytest.raises(PacketError, match=named):
+        add(target, changed(UPDATE.packets[0], **fields))
+    assert target.sequences == []
+    assert target.first_packet_s is None
+
+
+def test_more_bytes_than_announced_are_refused() -> None:
+    header = pb.UploadHeader()
+    header.CopyFrom(UPDATE.header)
+    header.payload_bytes = 1023
+    target = UpdateAssembly(header, device=0, run_id=RUN, now_s=5.0)
+    add(target, UPDATE.packets[0])
+    with pytest.raises(PacketError, match="announced total of 1023 bytes"):
+        add(target, UPDATE.packets[1])
+    assert target.payload_bytes == 512
+
+
+def test_a_payload_that_its_codec_did_not_write_is_refused() -> None:
+    target = assembly()
+    with pytest.raises(CodecError, match="511 payload bytes"):
+        add(target, changed(UPDATE.packets[0], payload=bytes(511)))
+    nan = np.full(128, np.nan, dtype="<f4").tobytes()
+    with pytest.raises(CodecError, match="not finite"):
+        add(target, changed(UPDATE.packets[0], payload=nan))
+
+
+def test_arrival_times_leave_duplicates_out() -> None:
+    target = assembly()
+    add(target, UPDATE.packets[0], 6.0)
+    add(target, UPDATE.packets[1], 7.0)
+    add(target, UPDATE.packets[0], 8.0)
+    assert (target.started_s, target.first_packet_s, target.last_packet_s) == (5.0, 6.0, 7.0)
+    assert target.first_packet_bytes == 512 + HEADER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "same"),
+    [
+        ("session", 99, True),
+        ("update_id", 2, False),
+        ("base_version", 4, False),
+        ("packets", 4, False),
+        ("content", 1, False),
+    ],
+)
+def test_a_resumption_is_the_same_update_in_any_session(field: str, value: int, same: bool) -> None:
+    header = pb.UploadHeader()
+    header.CopyFrom(UPDATE.header)
+    setattr(header, field, value)
+    assert assembly().resumed_by(header) is same
