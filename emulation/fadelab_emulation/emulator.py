@@ -115,6 +115,7 @@ def _account(name: str, counters: DirectionCounters, device: int) -> dict[str, f
         f"{name}_wire_packets": int(counters.wire_packets[device]),
         f"{name}_programmed_bytes": round(float(counters.programmed_bytes[device]), 1),
         f"{name}_achieved_bytes": int(counters.achieved_bytes[device]),
+        f"{name}_stretches": int(counters.stretches[device]),
         f"{name}_leaked_packets": int(counters.leaked_packets[device]),
     }
 

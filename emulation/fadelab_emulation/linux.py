@@ -13,6 +13,7 @@ MS_NOEXEC = 0x8
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,6 +38,11 @@ def signal_on_parent_death(number: int) -> None:
     """Ask for a signal when the thread that forked this process ends (prctl(2))."""
     result = _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0)
     _check(result, "prctl PR_SET_PDEATHSIG")
+
+
+def set_process_name(name: str) -> None:
+    """Set the name that ps shows for this process; at most 15 bytes count (prctl(2))."""
+    _check(_libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl PR_SET_NAME")
 
 
 def _check(result: int, call: str) -> None:

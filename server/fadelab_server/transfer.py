@@ -127,6 +127,10 @@ class TransferService:
                 yield reply
         except UploadRefusedError as refusal:
             yield pb.UploadReply(status=refusal.status, reason=str(refusal))
+        # A call that ends while the device is still sending fails on the device's side, and gRPC
+        # drops the reply with it. The device hears the reply at once and stops sending itself.
+        async for _ in stream:
+            pass
 
     async def _receive(self, stream: AsyncIterator[bytes]) -> AsyncIterator[pb.UploadReply]:
         header = await _read_header(stream)

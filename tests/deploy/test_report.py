@@ -66,6 +66,7 @@ def make_link(rng: np.random.Generator) -> schema.LinkFidelity:
     return schema.LinkFidelity(
         programmed_bytes=1e6,
         achieved_bytes=int(1e6 * ratio),
+        stretches=4,
         ratio=ratio,
         programmed_goodput_bps=programmed_bps,
         achieved_goodput_bps=programmed_bps * float(rng.uniform(0.85, 0.95)),

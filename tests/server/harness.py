@@ -1,7 +1,7 @@
 """What the server's tests share: a configuration, a clock to turn by hand, a device that talks gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.codecs import Codec, DenseF32
-from fadelab_proto.events import EventLog
+from fadelab_proto.events import EventLog, read_events
 from fadelab_proto.packet import Packet, parse_packet
 from fadelab_proto.wire import (
     PROTOCOL_VERSION,
@@ -93,7 +93,12 @@ def make_config(folder: Path, **changes: Any) -> ServerConfig:
 
 
 def offer(**changes: Any) -> pb.TaskOffer:
-    fields = {"name": "digits", "dimension": DIMENSION, "layout_hash": LAYOUT, "samples": SAMPLES}
+    fields: dict[str, Any] = {
+        "name": "digits",
+        "dimension": DIMENSION,
+        "layout_hash": LAYOUT,
+        "samples": SAMPLES,
+    }
     return pb.TaskOffer(**fields | changes)
 
 
@@ -172,9 +177,10 @@ class Device:
     def __init__(self, channel: grpc.aio.Channel, number: int = 0) -> None:
         self.number = number
         self.session = 0
-        self._federation = pb_grpc.FederationStub(channel)
-        self._upload = channel.stream_stream(f"/{SERVICE}/UploadUpdate")
-        self._fetch = channel.unary_stream(
+        # The generated stubs' types are those of the blocking API.
+        self._federation: Any = pb_grpc.FederationStub(channel)
+        self._upload: Any = channel.stream_stream(f"/{SERVICE}/UploadUpdate")
+        self._fetch: Any = channel.unary_stream(
             f"/{SERVICE}/FetchModel", request_serializer=pb.FetchModelRequest.SerializeToString
         )
 
@@ -183,14 +189,14 @@ class Device:
         self.session = reply.session
         return reply
 
-    def directives(self) -> grpc.aio.UnaryStreamCall[pb.WatchDirectivesRequest, pb.Directive]:
+    def directives(self) -> Any:
         return self._federation.WatchDirectives(pb.WatchDirectivesRequest(session=self.session))
 
     def update(self, value: float = 1.0, **changes: Any) -> Update:
         delta = np.full(DIMENSION, value, dtype=np.float32)
         return make_update(delta, device=self.number, session=self.session, **changes)
 
-    def open_upload(self) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    def open_upload(self) -> Any:
         return self._upload()
 
     async def upload(self, messages: Sequence[bytes]) -> list[pb.UploadReply]:
@@ -225,13 +231,17 @@ class Running:
     def device(self, number: int = 0) -> Device:
         return Device(self.connect(f"127.0.0.1:{self.port}"), number)
 
-    def operator(self) -> pb_grpc.OperatorStub:
+    def operator(self) -> Any:
         return pb_grpc.OperatorStub(self.connect(f"unix:{self.config.operator_socket}"))
 
     def connect(self, address: str) -> grpc.aio.Channel:
         channel = grpc.aio.insecure_channel(address, options=channel_options())
         self.channels.append(channel)
         return channel
+
+
+DeviceScenario = Callable[[Running, Device], Awaitable[None]]
+ServeDevice = Callable[..., None]
 
 
 @asynccontextmanager
@@ -252,3 +262,28 @@ async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIter
 
 def ranges(reply: pb.UploadReply) -> list[tuple[int, int]]:
     return [(span.first, span.last) for span in reply.received]
+
+
+def newest(server: Running) -> F32:
+    return server.federation.tasks[0].store.newest.vector
+
+
+async def next_reply(call: Any) -> pb.UploadReply:
+    data = await call.read()
+    assert isinstance(data, bytes)
+    return pb.UploadReply.FromString(data)
+
+
+async def begin(device: Device, update: Update) -> Any:
+    """Open a stream, send the header and the first packet, leave it open."""
+    call = device.open_upload()
+    await call.write(update.messages()[0])
+    await call.write(update.messages()[1])
+    await next_reply(call)
+    assert ranges(await next_reply(call)) == [(0, 0)]
+    return call
+
+
+def logged(folder: Path, name: str) -> list[dict[str, Any]]:
+    lines = read_events(folder / "events" / "server-0.jsonl")
+    return [line for line in lines if line["event"] == name]

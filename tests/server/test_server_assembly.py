@@ -37,9 +37,9 @@ def test_any_order_and_any_duplicates_give_the_vector(order: list[int], again: l
     repeated = [sequence for sequence in again if sequence != order[-1]]
     for sequence in repeated:
         add(target, UPDATE.packets[sequence])
-    assert not target.complete
+    before = target.complete
     add(target, UPDATE.packets[order[-1]])
-    assert target.complete
+    assert (before, target.complete) == (False, True)
     assert target.duplicates == len(repeated)
     assert target.payload_bytes == 4 * DIMENSION
     assert target.received_bytes == 4 * DIMENSION + 3 * HEADER_BYTES

@@ -1,6 +1,11 @@
 """The ``fadelab`` command."""
 
+import os
 import sys
+
+# gRPC's C core reports lost connections on standard error; here links are lost on purpose, and
+# what matters of it is in the event log. It reads the variable when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from fadelab.cli.app import app
 from fadelab.exit_codes import FadelabError

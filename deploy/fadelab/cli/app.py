@@ -2,6 +2,8 @@
 
 import typer
 
+from fadelab.cli.machine import doctor, link
+from fadelab.cli.processes import agent, server
 from fadelab.cli.run import report, run
 
 app = typer.Typer(
@@ -14,3 +16,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(report)
+app.command()(doctor)
+app.command()(server)
+app.command()(agent)
+app.add_typer(link, name="link")

@@ -15,9 +15,13 @@ from typing import NoReturn, TypeVar
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.progress import StalledError
+from fadelab_emulation.linux import set_process_name
 from fadelab_emulation.sandbox import ForeignNamespaceError, SandboxError
 from fadelab_server.app import ListenError
 from fadelab_server.checkpoint import CheckpointError
+
+PROCESS_PREFIX = "fadelab:"
+"""What the names of a run's processes begin with, for ps and for `fadelab doctor`."""
 
 _MAX_MESSAGE_BYTES = 65536
 _T = TypeVar("_T")
@@ -130,10 +134,11 @@ def run_child(name: str, channel: Channel, body: Callable[[Channel], None]) -> N
     """Run ``body`` as the whole life of this process."""
     code = ExitCode.INTERNAL
     try:
+        set_process_name(PROCESS_PREFIX + name)
         body(channel)
         code = ExitCode.VALID
     except BaseException as error:  # noqa: BLE001 -- the process ends here, whatever it is
-        known = _known_code(error)
+        known = exit_code_of(error)
         if known is None:
             traceback.print_exc()
             channel.send(
@@ -149,7 +154,8 @@ def run_child(name: str, channel: Channel, body: Callable[[Channel], None]) -> N
         os._exit(code)
 
 
-def _known_code(error: BaseException) -> ExitCode | None:
+def exit_code_of(error: BaseException) -> ExitCode | None:
+    """Return the exit code of an error that users can act on; None for a defect."""
     if isinstance(error, FadelabError):
         return error.code
     for kind in type(error).__mro__:

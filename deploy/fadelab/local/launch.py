@@ -12,8 +12,6 @@ from pathlib import Path
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Message, run_child
-from fadelab.local.plan import LocalPlan
-from fadelab.local.supervisor import supervise
 from fadelab_emulation.sandbox import enter_sandbox
 
 _SOCKETS_PREFIX = "fadelab-"
@@ -79,11 +77,21 @@ def new_run_dir(parent: Path, name: str) -> Path:
             return folder
 
 
-class SandboxedRun:
-    """A run in its sandbox, seen from outside."""
+class Sandboxed:
+    """Work done in a sandbox of its own, seen from outside.
 
-    def __init__(self, plan: LocalPlan) -> None:
+    Args:
+        name: what ps and messages call it.
+        work: called inside, with a channel to the outside; must be forked from the main thread
+            of a process that has no other.
+
+    """
+
+    def __init__(self, name: str, work: Callable[[Channel], None]) -> None:
         self.channel, theirs = Channel.pair()
+        self.messages: list[Message] = []
+        """What came out and was not otherwise received, filled by :meth:`wait`."""
+        self._name = name
         launcher_pid = os.getpid()
 
         def body(channel: Channel) -> None:
@@ -91,37 +99,38 @@ class SandboxedRun:
             # ends the run in order.
             os.setsid()
             enter_sandbox(launcher_pid)
-            supervise(plan, channel)
+            work(channel)
 
         self.pid = os.fork()
         if self.pid == 0:
             self.channel.close()
-            run_child("launcher", theirs, body)
+            run_child(name, theirs, body)
         theirs.close()
         self.descriptor = os.pidfd_open(self.pid)
         self._failure: FadelabError | None = None
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the run: in order with SIGTERM, at once with SIGKILL."""
+        """End it: in order with SIGTERM, at once with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.descriptor, number)
 
     def note(self, message: Message) -> None:
-        """Remember a failure that the run reported."""
+        """Remember a failure that was reported from inside."""
         if "failed" in message and self._failure is None:
-            sentence = str(message["failed"]).removeprefix("launcher: ")
+            sentence = str(message["failed"]).removeprefix(f"{self._name}: ")
             self._failure = FadelabError(ExitCode(int(str(message["code"]))), sentence)
 
     def wait(self) -> None:
         """Wait for the end of the sandbox.
 
         Raises:
-            FadelabError: if the run failed, in its own words.
+            FadelabError: if the work failed, in its own words.
 
         """
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)
-        for message in self.channel.drain():
+        self.messages += self.channel.drain()
+        for message in self.messages:
             self.note(message)
         self.channel.close()
         if self._failure is not None:
@@ -129,13 +138,10 @@ class SandboxedRun:
         code = os.waitstatus_to_exitcode(status)
         if code != 0:
             raise FadelabError(
-                ExitCode.COMPONENT_FAILED, f"the run's processes were ended from outside ({code})"
+                ExitCode.COMPONENT_FAILED, f"its processes were ended from outside ({code})"
             )
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:
     """Write a JSON file that people can read."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-Notice = Callable[[Message], None]

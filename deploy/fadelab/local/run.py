@@ -11,8 +11,9 @@ from rich.console import Console
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
-from fadelab.local.launch import SandboxedRun, sockets_dir, write_json
+from fadelab.local.launch import Sandboxed, sockets_dir, write_json
 from fadelab.local.plan import LocalPlan
+from fadelab.local.supervisor import supervise
 from fadelab.local.view import RunView
 from fadelab.manifest import build_manifest
 from fadelab.results.compute import compute_summary
@@ -46,7 +47,7 @@ def run_locally(experiment: Experiment, run_dir: Path, console: Console) -> Fini
     with sockets_dir() as sockets:
         plan = LocalPlan.create(experiment, run_dir, sockets)
         write_json(run_dir / "manifest.json", build_manifest(plan))
-        run = SandboxedRun(plan)
+        run = Sandboxed("launcher", lambda channel: supervise(plan, channel))
         failure = None
         try:
             with RunView(experiment, console) as view:
@@ -71,7 +72,7 @@ def finish(run_dir: Path) -> Summary:
     return summary
 
 
-async def _follow(run: SandboxedRun, plan: LocalPlan, view: RunView) -> None:
+async def _follow(run: Sandboxed, plan: LocalPlan, view: RunView) -> None:
     """Show the run until its processes have ended; pass Ctrl-C on, insist on the second."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -96,7 +97,7 @@ async def _follow(run: SandboxedRun, plan: LocalPlan, view: RunView) -> None:
     await asyncio.gather(*watchers, return_exceptions=True)
 
 
-async def _messages(run: SandboxedRun, view: RunView) -> None:
+async def _messages(run: Sandboxed, view: RunView) -> None:
     while (message := await run.channel.receive_async()) is not None:
         run.note(message)
         if "phase" in message:

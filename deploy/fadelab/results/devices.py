@@ -196,6 +196,7 @@ def _fidelity(
     return LinkFidelity(
         programmed_bytes=programmed,
         achieved_bytes=achieved,
+        stretches=int(number(account, f"{direction}_stretches")),
         ratio=achieved / programmed if programmed > 0 else None,
         programmed_goodput_bps=programmed_bps,
         achieved_goodput_bps=achieved_bps,

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from fadelab.cli.processes import AgentFile
 from fadelab.experiment import Experiment
 from fadelab.results.schema import Summary
+from fadelab_server.config import ServerConfig
 
 SCHEMAS: dict[str, type[BaseModel]] = {
+    "agent.schema.json": AgentFile,
     "experiment.schema.json": Experiment,
+    "server.schema.json": ServerConfig,
     "summary.schema.json": Summary,
 }
 """Which model each published file describes."""

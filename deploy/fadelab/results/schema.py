@@ -72,6 +72,9 @@ class LinkFidelity(StrictModel):
         description="Integral of the programmed rate over ticks in which the queue never emptied."
     )
     achieved_bytes: int = Field(description="Bytes that left the shaper in those same ticks.")
+    stretches: int = Field(
+        description="Uninterrupted sequences of such ticks; each may be off by up to three frames."
+    )
     ratio: float | None = Field(description="achieved / programmed; null if never saturated.")
     programmed_goodput_bps: float | None = Field(
         description="Mean programmed rate while updates were in transfer."

@@ -2,10 +2,12 @@
 
 from fadelab.experiment import ValidityConfig
 from fadelab.results.record import RunRecord
-from fadelab.results.schema import DeviceResult, Lateness, TaskResult, Totals
+from fadelab.results.schema import DeviceResult, Lateness, LinkFidelity, TaskResult, Totals
 
 # How many links a reason names before it only counts.
 _NAMED = 3
+_FRAMES_PER_STRETCH = 3
+_FRAME_BYTES = 1514
 
 
 def invalid_reasons(
@@ -45,23 +47,35 @@ def _agents(record: RunRecord, devices: dict[str, DeviceResult]) -> list[str]:
 
 
 def _rates(bounds: ValidityConfig, devices: dict[str, DeviceResult]) -> list[str]:
-    low, high = bounds.rate_ratio
     outside = [
-        (f"device {name} {direction}link", fidelity.ratio)
+        (f"device {name} {direction}link", fidelity)
         for name, device in devices.items()
         for direction, fidelity in (("up", device.up), ("down", device.down))
-        if fidelity.ratio is not None
-        and fidelity.programmed_bytes >= bounds.min_saturated_bytes
-        and not low <= fidelity.ratio <= high
+        if not obeys(fidelity, bounds)
     ]
     if not outside:
         return []
-    examples = ", ".join(f"{who} at {ratio:.3f}" for who, ratio in outside[:_NAMED])
+    examples = ", ".join(f"{who} at {link.ratio:.3f}" for who, link in outside[:_NAMED])
+    low, high = bounds.rate_ratio
     sentence = (
         f"{len(outside)} links did not obey their programmed rate "
         f"(achieved / programmed outside {low:g} to {high:g}): {examples}."
     )
     return [sentence]
+
+
+def obeys(fidelity: LinkFidelity, bounds: ValidityConfig) -> bool:
+    """Say whether a link carried what it was programmed to, as far as can be told.
+
+    Each stretch of saturated ticks may be off by three frames: two of burst in its bucket when it
+    begins, and the one that is under way when it ends.
+    """
+    if fidelity.programmed_bytes < bounds.min_saturated_bytes:
+        return True
+    low, high = bounds.rate_ratio
+    blur = _FRAMES_PER_STRETCH * _FRAME_BYTES * fidelity.stretches
+    programmed = fidelity.programmed_bytes
+    return low * programmed - blur <= fidelity.achieved_bytes <= high * programmed + blur
 
 
 def _timing(bounds: ValidityConfig, total: Totals, lateness: Lateness) -> list[str]:

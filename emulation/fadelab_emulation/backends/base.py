@@ -25,6 +25,8 @@ class DirectionCounters:
     its queue was occupied at both ends."""
     achieved_bytes: IntArray
     """Layer-2 bytes that left the shaper in those same intervals."""
+    stretches: IntArray
+    """Uninterrupted sequences of such intervals; each may be off by a few frames at its ends."""
     leaked_packets: IntArray
     """Packets that arrived while the link was closed, after the guard time."""
 

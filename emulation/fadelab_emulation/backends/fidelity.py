@@ -14,12 +14,16 @@ class RateAccount:
 
     A link is sampled now and then. An interval between two samples counts if the link was open
     all the time and its queue was occupied at both: then the shaper was the bottleneck, and what
-    it sent can be held against the integral of the rate that was programmed meanwhile.
+    it sent can be held against the integral of the rate that was programmed meanwhile. Where a
+    stretch of such intervals begins and ends, the shaper's burst and the frame that is under way
+    blur the account by a few frames: ``stretches`` counts how often that happened.
     """
 
     def __init__(self, devices: int) -> None:
         self.programmed_bytes: FloatArray = np.zeros(devices)
         self.achieved_bytes: IntArray = np.zeros(devices, dtype=np.int64)
+        self.stretches: IntArray = np.zeros(devices, dtype=np.int64)
+        self._in_stretch: BoolArray = np.zeros(devices, dtype=np.bool_)
         self._rate_bps: FloatArray = np.zeros(devices)
         self._since_s: FloatArray = np.zeros(devices)
         self._pending_bytes: FloatArray = np.zeros(devices)
@@ -42,6 +46,8 @@ class RateAccount:
         sent_since = sent_bytes - self._sent_bytes[devices]
         self.programmed_bytes[devices] += np.where(counted, self._pending_bytes[devices], 0.0)
         self.achieved_bytes[devices] += np.where(counted, sent_since, 0)
+        self.stretches[devices] += counted & ~self._in_stretch[devices]
+        self._in_stretch[devices] = counted
         self._counting[devices] = saturated
         self._pending_bytes[devices] = 0
         self._sent_bytes[devices] = sent_bytes

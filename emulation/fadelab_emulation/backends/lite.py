@@ -262,9 +262,10 @@ def _direction(
     wire_bytes: IntArray, wire_packets: IntArray, rates: RateAccount, leaked: IntArray
 ) -> DirectionCounters:
     return DirectionCounters(
-        wire_bytes.copy(),
-        wire_packets.copy(),
-        rates.programmed_bytes.copy(),
-        rates.achieved_bytes.copy(),
-        leaked.copy(),
+        wire_bytes=wire_bytes.copy(),
+        wire_packets=wire_packets.copy(),
+        programmed_bytes=rates.programmed_bytes.copy(),
+        achieved_bytes=rates.achieved_bytes.copy(),
+        stretches=rates.stretches.copy(),
+        leaked_packets=leaked.copy(),
     )

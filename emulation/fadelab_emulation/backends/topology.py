@@ -66,8 +66,12 @@ def device_address(device: int) -> str:
 
 
 def burst_bytes(rate_bps: int) -> int:
-    """Return the shaper's burst: two full frames or 4 ms, whichever is more."""
-    return max(2 * traffic.MTU_FRAME_BYTES, round(rate_bps / 8 * 0.004))
+    """Return the shaper's burst: two full frames or 2 ms, whichever is more.
+
+    A larger one lets a short message arrive faster than the rate allows: at 50 Mbit/s, 4 ms made
+    a 2 MB update 1 % too fast.
+    """
+    return max(2 * traffic.MTU_FRAME_BYTES, round(rate_bps / 8 * 0.002))
 
 
 def gate_open(index: int) -> bytes:
