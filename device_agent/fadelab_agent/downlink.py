@@ -15,6 +15,7 @@ from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import CodecError
 from fadelab_proto.events import EventLog
 from fadelab_proto.packet import HEADER_BYTES, PacketError, parse_packet
+from fadelab_proto.transfer_timer import TransferTimer
 from fadelab_proto.wire import NEWEST_VERSION, SERVICE, FramingError, parse_model_part
 
 _FETCH = f"/{SERVICE}/FetchModel"
@@ -36,22 +37,17 @@ class Model:
 
     version: int
     vector: F32
-    bytes_after_first: int
-    """Packet bytes received after the first packet; with the times below, the goodput."""
     payload_bytes: int
-    first_mono_s: float
-    last_mono_s: float
+    timer: TransferTimer
 
 
 @dataclass(slots=True)
 class _Partial:
     info: pb.ModelInfo
     vector: F32
+    timer: TransferTimer
     packets: int = 0
     payload_bytes: int = 0
-    bytes_after_first: int = 0
-    first_mono_s: float = 0.0
-    last_mono_s: float = 0.0
 
 
 class Downlink:
@@ -162,7 +158,8 @@ class _Holder:
                 f"the server's model has {info.dimension} parameters, ours {dimension}"
             )
         if self.partial is None:
-            self.partial = _Partial(info, np.empty(dimension, dtype=np.float32))
+            vector = np.empty(dimension, dtype=np.float32)
+            self.partial = _Partial(info, vector, TransferTimer(info.packets))
         elif self.partial.info != info:
             raise ModelDamagedError("the server resumed another model than it had begun")
 
@@ -185,14 +182,9 @@ class _Holder:
         if packet.first + packet.count > partial.info.dimension:
             raise ModelDamagedError("a packet reaches beyond the model")
         segment.copy_to(partial.vector)
-        size = HEADER_BYTES + len(packet.payload)
-        if partial.packets == 0:
-            partial.first_mono_s = now_s
-        else:
-            partial.bytes_after_first += size
+        partial.timer.arrived(HEADER_BYTES + len(packet.payload), now_s)
         partial.packets += 1
         partial.payload_bytes += len(packet.payload)
-        partial.last_mono_s = now_s
 
     def finish(self) -> Model:
         partial = self.partial
@@ -203,10 +195,8 @@ class _Holder:
         return Model(
             version=partial.info.version,
             vector=partial.vector,
-            bytes_after_first=partial.bytes_after_first,
             payload_bytes=partial.payload_bytes,
-            first_mono_s=partial.first_mono_s,
-            last_mono_s=partial.last_mono_s,
+            timer=partial.timer,
         )
 
 

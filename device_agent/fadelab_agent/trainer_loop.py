@@ -91,9 +91,10 @@ class TrainerLoop:
             if model is None:
                 continue
             trained_version = model.version
+            fetched_s = self._clock.now_s()
             self._update_number += 1
             trained = await self._train(model)
-            await self._send(self._memory.add(trained.delta), model)
+            await self._send(self._memory.add(trained.delta), model, fetched_s)
 
     async def _fetch(self, directive: pb.Directive) -> Model | None:
         wanted = (
@@ -119,9 +120,9 @@ class TrainerLoop:
             task=self._work.name,
             version=model.version,
             payload_bytes=model.payload_bytes,
-            bytes_after_first=model.bytes_after_first,
-            first_mono_s=model.first_mono_s,
-            last_mono_s=model.last_mono_s,
+            mark_mono_s=model.timer.mark_s,
+            last_mono_s=model.timer.last_s,
+            bytes_after_mark=model.timer.bytes_after_mark,
             open_s=round(open_s, 6),
             downlink_j=transmission_energy_j(self._terms.downlink_power_w, open_s),
         )
@@ -150,9 +151,9 @@ class TrainerLoop:
         )
         return trained
 
-    async def _send(self, waiting: F32, model: Model) -> None:
+    async def _send(self, waiting: F32, model: Model, fetched_s: float) -> None:
         await self._radio.contact()
-        codec = self._decide(waiting, model)
+        codec = self._decide(waiting, fetched_s)
         chunks = codec.encode(waiting, max_payload_bytes=self._terms.max_payload_bytes)
         update = self._encode(codec, chunks, model.version)
         before_open_s = self._radio.open_s()
@@ -176,12 +177,12 @@ class TrainerLoop:
             uplink_j=transmission_energy_j(self._terms.uplink_power_w, open_s),
         )
 
-    def _decide(self, waiting: F32, model: Model) -> Codec:
+    def _decide(self, waiting: F32, fetched_s: float) -> Codec:
         view = self._radio.view
         observation = Observation(
             dimension=self._work.dimension,
             update_number=self._update_number,
-            base_age_s=self._clock.now_s() - model.last_mono_s,
+            base_age_s=self._clock.now_s() - fetched_s,
             rate_up_bps=view.rate_up_bps,
             snr_db=view.snr_db,
             predicted_contact_s=view.predicted_contact_s,

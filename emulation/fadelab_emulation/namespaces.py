@@ -12,6 +12,7 @@ from fadelab_emulation.netlink.message import NetlinkSocket
 from fadelab_emulation.sandbox import assert_private_namespace
 
 Result = TypeVar("Result")
+Furniture = TypeVar("Furniture")
 
 TCP_SETTINGS: Mapping[str, Sequence[str]] = {
     # Loss-based congestion control: what is allowed in a namespace is the machine's decision.
@@ -95,13 +96,16 @@ class NetworkNamespace:
         os.close(self.descriptor)
 
 
-def create_namespaces(count: int) -> list[NetworkNamespace]:
+def create_namespaces(
+    count: int, furnish: Callable[[], Furniture]
+) -> list[tuple[NetworkNamespace, Furniture]]:
     """Make ``count`` empty network namespaces; the calling thread stays where it is.
 
-    Raises ForeignNamespaceError outside a sandbox.
+    ``furnish`` is called inside each of them, for sockets that have to be opened there. Raises
+    ForeignNamespaceError outside a sandbox.
     """
     assert_private_namespace()
-    return in_new_thread(lambda: [_create_namespace() for _ in range(count)])
+    return in_new_thread(lambda: [(_create_namespace(), furnish()) for _ in range(count)])
 
 
 def _create_namespace() -> NetworkNamespace:

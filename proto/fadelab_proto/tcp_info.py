@@ -7,6 +7,7 @@ for the moment of the query, so gRPC's own is never touched.
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ _TCP_INFO_BYTES = 232
 # Offsets of tcpi_bytes_sent and tcpi_bytes_retrans, in the kernel since 4.19.
 _SENT_AND_RETRANS = struct.Struct("<QQ")
 _SENT_AT = 200
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,7 @@ class TcpLedger:
 
     def update(self) -> None:
         """Read the counters of all open connections."""
-        for entry in Path("/proc/self/fd").iterdir():
-            try:
-                if not str(entry.readlink()).startswith("socket:"):
-                    continue
-                with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
-                    self._read(duplicate)
-            except OSError:
-                # The descriptor was closed between the listing and the query.
-                continue
+        _for_each_connection(self._read)
 
     def by_remote(self) -> dict[str, TcpCounters]:
         """Return the sums by remote IP address."""
@@ -64,10 +58,6 @@ class TcpLedger:
         return sum(self._latest.values(), TcpCounters(0, 0))
 
     def _read(self, connection: socket.socket) -> None:
-        if connection.family not in (socket.AF_INET, socket.AF_INET6):
-            return
-        if connection.type != socket.SOCK_STREAM:
-            return
         local, remote = connection.getsockname(), connection.getpeername()
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         if len(info) < _SENT_AT + _SENT_AND_RETRANS.size:
@@ -75,3 +65,24 @@ class TcpLedger:
         sent, retransmitted = _SENT_AND_RETRANS.unpack_from(info, _SENT_AT)
         address = remote[0].removeprefix("::ffff:")
         self._latest[local[0], local[1], address, remote[1]] = TcpCounters(sent, retransmitted)
+
+
+def hang_up() -> None:
+    """Shut down every TCP connection of this process, also those whose peer cannot be reached.
+
+    A server whose devices are out of contact would otherwise wait for them until TCP gives up.
+    """
+    _for_each_connection(lambda connection: connection.shutdown(socket.SHUT_RDWR))
+
+
+def _for_each_connection(action: Callable[[socket.socket], None]) -> None:
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if not str(entry.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
+                if duplicate.type == socket.SOCK_STREAM and duplicate.family in _INTERNET:
+                    action(duplicate)
+        except OSError:
+            # A listening socket, or one that was closed between the listing and the action.
+            continue

@@ -21,6 +21,7 @@ SERVICE = "fadelab.v1.Transfer"
 # gRPC itself before it is read.
 MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES + 65536
 
+_NEVER_MS = 2**31 - 1
 _PACKET_TAG = 0x12  # field 2, wire type 2 (length-delimited), in UploadPart and ModelPart
 _Head = TypeVar("_Head", bound=Message)
 
@@ -40,6 +41,7 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.enable_retries", 0),
+        ("grpc.keepalive_time_ms", _NEVER_MS),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.max_reconnect_backoff_ms", 1000),
@@ -52,12 +54,14 @@ def server_options() -> list[tuple[str, int]]:
     """Return the gRPC options of every server: bounded messages, and a port of its own.
 
     Without ``so_reuseport=0`` a second server on the same port would start without an error and
-    take half of the connections.
+    take half of the connections. Turning keepalive off also turns off TCP_USER_TIMEOUT (gRFC A18),
+    which would reset connections that wait for the next contact window for more than 20 s.
     """
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", _NEVER_MS),
     ]
 
 

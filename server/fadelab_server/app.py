@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_proto.tcp_info import TcpLedger
+from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
 from fadelab_server.config import ServerConfig
 from fadelab_server.federation import Federation
@@ -97,11 +97,18 @@ class Server:
             await self._clock.sleep_until(self._clock.now_s() + 5.0)
             self._ledger.update()
 
+    async def _close_data_plane(self) -> None:
+        stopping = asyncio.create_task(self._data.stop(_DRAIN_S))
+        await asyncio.wait((stopping,), timeout=2 * _DRAIN_S)
+        # Devices out of contact cannot say good-bye; their streams would wait for them.
+        hang_up()
+        await stopping
+
     async def drain(self) -> None:
         """Take nothing new in, let calls under way finish, make everything durable, close."""
         self.federation.draining = True
         await self._health.enter_graceful_shutdown()
-        await self._data.stop(_DRAIN_S)
+        await self._close_data_plane()
         await self._local.stop(_DRAIN_S)
         await self.federation.make_durable()
         for remote, counters in sorted(self._ledger.by_remote().items()):

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.packet import HEADER_BYTES, Packet, PacketError, parse_packet
+from fadelab_proto.transfer_timer import TransferTimer
 
 F32 = NDArray[np.float32]
 
@@ -25,10 +26,7 @@ class UpdateAssembly:
         self.header = header
         self.device = device
         self.started_s = now_s
-        self.first_packet_s: float | None = None
-        self.last_packet_s: float | None = None
-        self.first_packet_bytes = 0
-        self.received_bytes = 0
+        self.timer = TransferTimer(header.packets)
         self.payload_bytes = 0
         self.duplicates = 0
         self._run_id = run_id
@@ -74,12 +72,7 @@ class UpdateAssembly:
         self._segments[packet.sequence] = codecs.decode(
             packet.codec, packet.payload, first=packet.first, count=packet.count
         )
-        size = HEADER_BYTES + len(packet.payload)
-        if self.first_packet_s is None:
-            self.first_packet_s = now_s
-            self.first_packet_bytes = size
-        self.last_packet_s = now_s
-        self.received_bytes += size
+        self.timer.arrived(HEADER_BYTES + len(packet.payload), now_s)
         self.payload_bytes += len(packet.payload)
 
     def vector(self) -> F32:

@@ -208,9 +208,9 @@ class Federation:
             header_bytes=HEADER_BYTES * len(upload.sequences),
             duplicates=upload.duplicates,
             started_mono_s=upload.started_s,
-            first_mono_s=upload.first_packet_s,
-            last_mono_s=upload.last_packet_s,
-            bytes_after_first=upload.received_bytes - upload.first_packet_bytes,
+            mark_mono_s=upload.timer.mark_s,
+            last_mono_s=upload.timer.last_s,
+            bytes_after_mark=upload.timer.bytes_after_mark,
             staleness_versions=None if applied is None else applied.staleness_versions,
             staleness_s=None if applied is None else round(applied.staleness_s, 6),
         )

@@ -48,7 +48,7 @@ def test_the_machines_own_network_is_refused() -> None:
     with pytest.raises(ForeignNamespaceError):
         assert_private_namespace()
     with pytest.raises(ForeignNamespaceError):
-        create_namespaces(1)
+        create_namespaces(1, lambda: None)
     with pytest.raises(ForeignNamespaceError):
         LiteBackend([], SystemClock())
 

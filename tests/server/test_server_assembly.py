@@ -9,7 +9,7 @@ from tests.server.harness import DIMENSION, F32, RUN, Update, initial_vector, ma
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.codecs import CodecError, TopK
-from fadelab_proto.packet import HEADER_BYTES, PacketError, parse_packet
+from fadelab_proto.packet import PacketError, parse_packet
 from fadelab_server.assembly import UpdateAssembly
 
 DELTA = initial_vector()
@@ -42,7 +42,6 @@ def test_any_order_and_any_duplicates_give_the_vector(order: list[int], again: l
     assert (before, target.complete) == (False, True)
     assert target.duplicates == len(repeated)
     assert target.payload_bytes == 4 * DIMENSION
-    assert target.received_bytes == 4 * DIMENSION + 3 * HEADER_BYTES
     np.testing.assert_array_equal(target.vector(), DELTA)
 
 
@@ -88,7 +87,7 @@ def test_a_foreign_packet_is_refused_by_the_name_of_the_field(
     with pytest.raises(PacketError, match=named):
         add(target, changed(UPDATE.packets[0], **fields))
     assert target.sequences == []
-    assert target.first_packet_s is None
+    assert target.timer.mark_s is None
 
 
 def test_more_bytes_than_announced_are_refused() -> None:
@@ -116,8 +115,8 @@ def test_arrival_times_leave_duplicates_out() -> None:
     add(target, UPDATE.packets[0], 6.0)
     add(target, UPDATE.packets[1], 7.0)
     add(target, UPDATE.packets[0], 8.0)
-    assert (target.started_s, target.first_packet_s, target.last_packet_s) == (5.0, 6.0, 7.0)
-    assert target.first_packet_bytes == 512 + HEADER_BYTES
+    assert (target.started_s, target.timer.mark_s, target.timer.last_s) == (5.0, 6.0, 7.0)
+    assert target.timer.bytes_after_mark == len(UPDATE.packets[1])
 
 
 @pytest.mark.parametrize(

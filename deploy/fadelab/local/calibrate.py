@@ -1,7 +1,6 @@
 """Calibration: real updates over real gRPC show whether links carry what they are told to."""
 
 import asyncio
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, fork_child
 from fadelab.local.launch import Sandboxed
 from fadelab.local.probe import fixed_tick
+from fadelab.results.record import number
 from fadelab_agent.membership import Membership
 from fadelab_agent.radio import WiredRadio
 from fadelab_agent.uplink import EncodedUpdate, Uplink
@@ -24,7 +24,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.codecs import DenseF32
 from fadelab_proto.events import EventLog, read_events
-from fadelab_proto.packet import Packet
+from fadelab_proto.packet import HEADER_BYTES, Packet
 from fadelab_proto.wire import channel_options
 from fadelab_server.app import serve
 from fadelab_server.config import FedAvgConfig, ServerConfig, StopConfig, TaskSpec
@@ -42,7 +42,7 @@ class Calibration:
     programmed_bps: float
     update_bytes: int
     seconds: float
-    """From the first packet's arrival to the last one's."""
+    """From the arrival of the first eighth of the packets to that of the last one."""
     goodput_bps: float
     """Payload bits per second over that time."""
 
@@ -185,15 +185,14 @@ def _read(folder: Path, rates_bps: Sequence[float]) -> list[Calibration]:
     for event in read_events(folder / "events" / "server-0.jsonl"):
         if event["event"] != "upload_complete":
             continue
-        numbers = json.loads(json.dumps(event))
-        device = int(numbers["device"])
-        seconds = numbers["last_mono_s"] - numbers["first_mono_s"]
-        # Payload alone: what the first packet brought and every header is left out.
-        headers = (numbers["packets"] - 1) * (numbers["header_bytes"] / numbers["packets"])
-        payload_bytes = numbers["bytes_after_first"] - headers
+        device = int(number(event, "device"))
+        seconds = number(event, "last_mono_s") - number(event, "mark_mono_s")
+        # Payload alone: every packet carries the same header.
+        payload_share = _PAYLOAD_BYTES / (_PAYLOAD_BYTES + HEADER_BYTES)
+        payload_bytes = payload_share * number(event, "bytes_after_mark")
         found[device] = Calibration(
             programmed_bps=rates_bps[device],
-            update_bytes=int(numbers["payload_bytes"]),
+            update_bytes=int(number(event, "payload_bytes")),
             seconds=seconds,
             goodput_bps=8 * payload_bytes / seconds,
         )

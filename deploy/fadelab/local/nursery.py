@@ -143,7 +143,9 @@ async def _watch_over(brood: dict[int, str], reports: Channel, channel: Channel)
                 return
             name = brood.pop(pid)
             how = how_it_ended(os.waitstatus_to_exitcode(status))
-            if not ending or name in last_words:
+            # The validator leaves by itself when the run is over and everything is evaluated.
+            expected = ending or (name == _VALIDATOR and status == 0)
+            if not expected or name in last_words:
                 channel.send(agent_ended=name, how=last_words.get(name, how))
         all_gone.set()
 

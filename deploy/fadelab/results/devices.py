@@ -186,11 +186,12 @@ def _fidelity(
         evidence.programmed[direction],
         [
             Transfer(
-                first_s=number(event, "first_mono_s") - start_mono_s,
+                mark_s=number(event, "mark_mono_s") - start_mono_s,
                 last_s=number(event, "last_mono_s") - start_mono_s,
-                bytes_after_first=int(number(event, "bytes_after_first")),
+                bytes_after_mark=int(number(event, "bytes_after_mark")),
             )
             for event in transfers
+            if event["mark_mono_s"] is not None
         ],
     )
     return LinkFidelity(

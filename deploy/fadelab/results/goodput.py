@@ -13,12 +13,12 @@ FloatArray = NDArray[np.float64]
 class Transfer:
     """What a receiver noted of one transfer, in emulated seconds."""
 
-    first_s: float
-    """Arrival of the first packet."""
+    mark_s: float
+    """Arrival of the packet from which on it is timed."""
     last_s: float
     """Arrival of the last packet."""
-    bytes_after_first: int
-    """Packet bytes that arrived after the first packet."""
+    bytes_after_mark: int
+    """Packet bytes that arrived after that packet."""
 
 
 class ProgrammedRate:
@@ -53,12 +53,12 @@ def goodput(
 ) -> tuple[float | None, float | None]:
     """Return programmed and achieved bits per second over the open time of all transfers.
 
-    Both are None when no transfer had more than one packet.
+    Both are None when no transfer had a packet after its mark.
     """
-    timed = [t for t in transfers if t.bytes_after_first > 0 and t.last_s > t.first_s]
-    open_s = sum(rate.open_s(t.first_s, t.last_s) for t in timed)
+    timed = [t for t in transfers if t.bytes_after_mark > 0 and t.last_s > t.mark_s]
+    open_s = sum(rate.open_s(t.mark_s, t.last_s) for t in timed)
     if open_s <= 0:
         return None, None
-    programmed = sum(rate.bits(t.first_s, t.last_s) for t in timed)
-    achieved = 8.0 * sum(t.bytes_after_first for t in timed)
+    programmed = sum(rate.bits(t.mark_s, t.last_s) for t in timed)
+    achieved = 8.0 * sum(t.bytes_after_mark for t in timed)
     return programmed / open_s, achieved / open_s

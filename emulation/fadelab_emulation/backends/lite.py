@@ -12,6 +12,7 @@ from fadelab_emulation.backends.base import (
     Resume,
 )
 from fadelab_emulation.backends.fidelity import LeakAccount, RateAccount
+from fadelab_emulation.backends.nudge import Nudger
 from fadelab_emulation.backends.topology import DEVICE_INDEX, SHAPER_CLASS, QueueSizes, hub_index
 from fadelab_emulation.link_state import BoolArray, FloatArray, LinkTick
 from fadelab_emulation.namespaces import apply_settings, create_namespaces
@@ -23,15 +24,6 @@ from fadelab_proto.clock import Clock
 
 _SAMPLED_PER_CALL = 128
 """More devices than this are sampled in turns, so that a tick's reading stays cheap."""
-
-
-def gate_retry_s(devices: int) -> float:
-    """Return how often a packet waiting at a closed gate tries again.
-
-    5 ms for few devices; for many so much less often that all of them together wake the machine
-    at most 25 000 times a second in each direction. It bounds the time from opening to resuming.
-    """
-    return min(max(devices * 40e-6, 0.005), 0.040)
 
 
 class LiteBackend:
@@ -50,9 +42,11 @@ class LiteBackend:
         self._clock = clock
         self.settings = apply_settings()
         self._hub = NetlinkSocket()
-        self.namespaces = create_namespaces(count)
-        self._retry_s = gate_retry_s(count)
-        topology.create_links(self._hub, self.namespaces, queues, self._retry_s)
+        made = create_namespaces(count, lambda: Nudger(topology.SHAPER))
+        self.namespaces = [namespace for namespace, _ in made]
+        self._uplink_nudgers = [nudger for _, nudger in made]
+        self._downlink_nudger = Nudger(topology.SHAPER)
+        topology.create_links(self._hub, self.namespaces, queues)
         self._open: BoolArray = np.zeros(count, dtype=np.bool_)
         self._rate_up_bps: IntArray = np.full(count, topology.RATE_FLOOR_BPS)
         self._rate_down_bps: IntArray = np.full(count, topology.RATE_FLOOR_BPS)
@@ -76,16 +70,19 @@ class LiteBackend:
         # A dict keeps the order of insertion: devices whose window closes are served first.
         devices: dict[int, list[Request]] = {}
         for device in closing.tolist():
-            _move_gate(hub, devices, device, closed_retry_s=self._retry_s)
+            _move_gate(hub, devices, device, is_open=False)
         self._change_rates(tick, hub, devices)
         self._change_losses(tick, hub, devices)
         for device in opening.tolist():
-            _move_gate(hub, devices, device, closed_retry_s=None)
+            _move_gate(hub, devices, device, is_open=True)
         self._before_gates_move(opening, closing)
         self._hub.change(hub)
         for device, requests in devices.items():
             self._opened_s[device] = self._clock.now_s()
             self.namespaces[device].netlink.change(requests)
+        for device in opening.tolist():
+            self._uplink_nudgers[device].nudge(self.server_address)
+            self._downlink_nudger.nudge(topology.device_address(device))
         self._after_gates_moved(tick, closing)
 
     def sample(self) -> None:
@@ -155,7 +152,9 @@ class LiteBackend:
         """
         self._probe.close()
         self._hub.close()
-        for namespace in self.namespaces:
+        self._downlink_nudger.close()
+        for namespace, nudger in zip(self.namespaces, self._uplink_nudgers, strict=True):
+            nudger.close()
             namespace.close()
 
     def _change_rates(
@@ -233,17 +232,14 @@ def _move_gate(
     devices: dict[int, list[Request]],
     device: int,
     *,
-    closed_retry_s: float | None,
+    is_open: bool,
 ) -> None:
-    """Open both gates of a link, or close them (``closed_retry_s`` given)."""
+    """Open or close both gates of a link."""
     for index, requests in (
         (hub_index(device), hub),
         (DEVICE_INDEX, devices.setdefault(device, [])),
     ):
-        if closed_retry_s is None:
-            state = topology.gate_open(index)
-        else:
-            state = topology.gate_closed(index, closed_retry_s)
+        state = topology.gate_open(index) if is_open else topology.gate_closed(index)
         requests.append(traffic.change_tbf(state))
 
 

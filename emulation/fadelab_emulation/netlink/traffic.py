@@ -41,7 +41,7 @@ _TC_STATS = struct.Struct("=QIIIIIII")
 _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 6
 _TBF_PARMS = struct.Struct(f"={_RATE_SPEC}12xIII")
 _HTB_PARMS = struct.Struct(f"={_RATE_SPEC}{_RATE_SPEC}IIIII")
-_TCA_HTB_PARMS, _TCA_HTB_INIT = 1, 2
+_TCA_HTB_PARMS, _TCA_HTB_INIT, _TCA_HTB_DIRECT_QLEN = 1, 2, 5
 
 _TCA_BPF_OPS_LEN, _TCA_BPF_OPS, _TCA_BPF_NAME, _TCA_BPF_FLAGS = 4, 5, 7, 8
 _BPF_DIRECT_ACTION = 1
@@ -93,8 +93,12 @@ def change_tbf(body: bytes) -> Request:
 
 
 def add_htb(index: int, handle: int, parent: int, default_minor: int) -> Request:
-    """Install a hierarchical token bucket whose unclassified packets go to ``default_minor``."""
+    """Install a hierarchical token bucket whose unclassified packets go to ``default_minor``.
+
+    Its direct queue, which packets of priority ``handle`` go to, holds nothing: they are dropped.
+    """
     options = attribute(_TCA_HTB_INIT, struct.pack("=IIIII", 3, 10, default_minor, 0, 0))
+    options += unsigned(_TCA_HTB_DIRECT_QLEN, 0)
     body = _qdisc(index, handle, parent, "htb", options)
     return Request("install the shaper", RTM_NEWQDISC, CREATE, body)
 

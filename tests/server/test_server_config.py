@@ -1,0 +1,28 @@
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.server.harness import make_config, running
+
+from fadelab_server.config import ServerConfig
+
+
+def test_a_model_that_cannot_be_cut_into_enough_packets_is_refused(tmp_path: Path) -> None:
+    settings = make_config(tmp_path).model_dump()
+    settings["tasks"][0]["dimension"] = 65535 * 128
+    ServerConfig.model_validate(settings)
+    settings["tasks"][0]["dimension"] += 1
+    with pytest.raises(ValueError, match="raise max_payload_bytes"):
+        ServerConfig.model_validate(settings)
+
+
+def test_an_initial_vector_of_another_kind_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(config):
+            raise AssertionError("the server took a float64 vector")
+
+    config = make_config(tmp_path)
+    np.save(config.tasks[0].initial, np.zeros(300))
+    with pytest.raises(ValueError, match=r"holds float64\[300\], not float32\[300\]"):
+        asyncio.run(scenario())
