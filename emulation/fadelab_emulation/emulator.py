@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fadelab_proto.events import EventLog
 from fadelab_proto.wire import server_options
 
 _DIRECTIONS = ("up", "down")
+_SWITCH_S = 0.0005
 
 
 class EmulatorConfig(StrictModel):
@@ -151,6 +153,8 @@ async def emulate(
         ForeignNamespaceError: outside a sandbox.
 
     """
+    # The tick's thread waits for the interpreter at most this long behind the radio plane's.
+    sys.setswitchinterval(_SWITCH_S)
     clock = SystemClock()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fadelab_agent.workbench import Workbench
 
 # Agents yield to server and emulator, whose lateness would distort every link.
-_AGENT_NICENESS = 5
+_AGENT_NICENESS = 19
 # mallopt(3): the number of malloc arenas; each further one costs every agent a megabyte or more.
 _M_ARENA_MAX = -8
 _GRACE_S = 5.0
