@@ -45,6 +45,9 @@ class AgentConfig(StrictModel):
     uplink_power_w: float = Field(0.2, ge=0)
     downlink_power_w: float = Field(1.0, ge=0)
     compute: ComputeConfig = ComputeConfig()
+    measure_memory: bool = Field(
+        default=True, description="Log private memory at the end; the kernel walks every page."
+    )
     stall_s: float = Field(
         10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
     )
@@ -84,7 +87,6 @@ class Agent:
                 )
                 try:
                     await membership.join()
-                    log.write("memory", private_mib=round(private_memory_mib(), 2))
                     await self._take_part(membership, radio, channel, log)
                 finally:
                     self._ledger.update()
@@ -173,7 +175,7 @@ class Agent:
             reason=membership.stop_reason,
             tcp_bytes_sent=tcp.bytes_sent,
             tcp_bytes_retransmitted=tcp.bytes_retransmitted,
-            private_mib=round(private_memory_mib(), 2),
+            private_mib=(round(private_memory_mib(), 2) if self._config.measure_memory else None),
         )
 
 

@@ -144,13 +144,13 @@ class Uplink:
         if outcome.attempts > 1:
             # Hear first what the server kept, so that nothing acknowledged is sent again.
             first = await call.read()
-            if first is grpc.aio.EOF or not isinstance(first, pb.UploadReply):
+            if not isinstance(first, pb.UploadReply):
                 return False
             if self._done(first, outcome, watch):
                 return True
         sender = asyncio.create_task(self._send_missing(call, update, outcome))
         try:
-            async for reply in call:
+            while isinstance(reply := await call.read(), pb.UploadReply):
                 if self._done(reply, outcome, watch):
                     return True
             return False

@@ -14,6 +14,8 @@ from fadelab_proto import radio_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock
 
 _REFRESH_S = 1.0
+# At most a hundred routine reports a second altogether; openings and closings never wait.
+_REFRESH_S_PER_DEVICE = 0.01
 _MAX_LINKS_IN_REPORT = 64
 
 
@@ -25,11 +27,12 @@ class LinkBoard:
         self.tick: LinkTick | None = None
         self.counters: LinkCounters | None = None
         self.power_w = np.full(devices, power_w)
-        self._refresh_ticks = max(1, round(_REFRESH_S / tick_s))
+        refresh_s = max(_REFRESH_S, devices * _REFRESH_S_PER_DEVICE)
+        self._refresh_ticks = max(1, round(refresh_s / tick_s))
         self._news = [asyncio.Event() for _ in range(devices)]
 
     def post(self, tick: LinkTick) -> None:
-        """Take a tick; wake the devices whose window opened or closed, and every tenth other."""
+        """Take a tick; wake the devices whose window opened or closed, and some others in turn."""
         previous = self.tick
         self.tick = tick
         due = np.arange(self.devices) % self._refresh_ticks == tick.index % self._refresh_ticks
@@ -59,7 +62,7 @@ class RadioService(pb_grpc.RadioServicer):
         request: pb.WatchLinkRequest,
         context: grpc.aio.ServicerContext[pb.WatchLinkRequest, pb.LinkReport],
     ) -> AsyncIterator[pb.LinkReport]:
-        """Report now, at every opening and closing, and once a second."""
+        """Report now, at every opening and closing, and about once a second."""
         device = request.device
         if device >= self._board.devices:
             await context.abort(

@@ -51,10 +51,14 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     _keep_memory_shared()
     reports, reporter = Channel.pair()
     brood = {_fork(_VALIDATOR, reporter, _validator(plan, bench)): _VALIDATOR}
+    # Agents wait at a gate until the last one is forked: while they run, they copy pages that
+    # they share with this process, which makes each further fork slower.
+    gate, opener = os.pipe()
     for device in range(count):
         body = _agent(plan, bench, device, descriptors)
-        brood[_fork(f"agent {device}", reporter, body)] = f"agent {device}"
-    for descriptor in descriptors:
+        waiting = _behind_gate(body, gate, opener)
+        brood[_fork(f"agent {device}", reporter, waiting)] = f"agent {device}"
+    for descriptor in (*descriptors, gate, opener):
         os.close(descriptor)
     channel.send(forked=True)
     asyncio.run(_watch_over(brood, reports, channel))
@@ -96,6 +100,18 @@ def _fork(name: str, reporter: Channel, body: Callable[[], None]) -> int:
     if pid == 0:
         run_child(name, reporter, lambda _: body())
     return pid
+
+
+def _behind_gate(body: Callable[[], None], gate: int, opener: int) -> Callable[[], None]:
+    """Return ``body`` preceded by waiting until the last copy of ``opener`` is closed."""
+
+    def wait_first() -> None:
+        os.close(opener)
+        os.read(gate, 1)
+        os.close(gate)
+        body()
+
+    return wait_first
 
 
 def _agent(

@@ -33,7 +33,6 @@ class _Evidence:
     plans: int
     resumes: list[Event]
     left: Event | None
-    memory: Event | None
     joined: Event | None
     energy: Joules
     down_retransmitted: int
@@ -110,7 +109,6 @@ def _gather(record: RunRecord, devices: int) -> list[_Evidence]:
             "trained",
             "upload_ended",
             "agent_stopped",
-            "memory",
             "joined",
         )
     }
@@ -126,7 +124,6 @@ def _gather(record: RunRecord, devices: int) -> list[_Evidence]:
             plans=len(own["plan"][device]),
             resumes=resumes[device],
             left=_last(own["agent_stopped"][device]),
-            memory=_last(own["memory"][device]),
             joined=_first(own["joined"][device]),
             energy=Joules(
                 compute=_sum(own["trained"][device], "compute_j"),
@@ -206,8 +203,8 @@ def _fidelity(
 
 
 def _memory(evidence: _Evidence) -> float | None:
-    event = evidence.left if evidence.left is not None else evidence.memory
-    return None if event is None else number(event, "private_mib")
+    value = None if evidence.left is None else evidence.left["private_mib"]
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _by_agent(events: list[Event], devices: int) -> list[list[Event]]:

@@ -114,7 +114,9 @@ class DeviceResult(StrictModel):
     )
     joules: Joules
     join_s: float | None = Field(description="Wall seconds from the command to the join.")
-    private_memory_mib: float | None
+    private_memory_mib: float | None = Field(
+        description="Pages of the agent that no other process shares, at its end; sampled."
+    )
 
 
 class Lateness(StrictModel):

@@ -1,9 +1,11 @@
 """Netlink requests and the socket that sends them in batches."""
 
+import ctypes
 import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -103,6 +105,31 @@ def attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
+# The kernel answers within the very call that asks, in microseconds. Python's own send and recv
+# would hand the interpreter to another thread around each of them and queue up to get it back,
+# which at a thousand links made a tick last seconds: these calls keep it.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+_libc.send.restype = ctypes.c_ssize_t
+_libc.recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.recv.restype = ctypes.c_ssize_t
+
+
+class _Buffers(threading.local):
+    """One buffer for answers for each thread."""
+
+    def __init__(self) -> None:
+        self.answer = ctypes.create_string_buffer(_BATCH_BYTES)
+
+
+_buffers = _Buffers()
+
+
+def _os_error(operation: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{operation}: {os.strerror(number)}")
+
+
 class NetlinkSocket:
     """A route-netlink socket, bound to the network namespace of the thread that creates it.
 
@@ -142,7 +169,7 @@ class NetlinkSocket:
             batch.append(_HEADER.pack(length, kind, header_flags, self._sequence, 0))
             batch.append(body)
             if full:
-                self._socket.send(b"".join(batch))
+                self._send(b"".join(batch))
                 self._await_acknowledgement(requests, self._sequence - index)
                 batch.clear()
                 size = 0
@@ -162,7 +189,7 @@ class NetlinkSocket:
         self._send_queries([dump])
         found: list[bytes] = []
         while True:
-            for kind, flags, _, body in _messages(self._socket.recv(_BATCH_BYTES)):
+            for kind, flags, _, body in _messages(self._receive()):
                 if kind == _NLMSG_DONE:
                     return found
                 if kind == _NLMSG_ERROR:
@@ -188,11 +215,22 @@ class NetlinkSocket:
     ) -> None:
         self.close()
 
+    def _send(self, data: bytes) -> None:
+        if _libc.send(self._socket.fileno(), data, len(data), 0) < 0:
+            raise _os_error("send to the kernel")
+
+    def _receive(self) -> bytes:
+        buffer = _buffers.answer
+        size = _libc.recv(self._socket.fileno(), buffer, _BATCH_BYTES, 0)
+        if size < 0:
+            raise _os_error("receive from the kernel")
+        return ctypes.string_at(buffer, size)
+
     def _await_acknowledgement(self, requests: Sequence[Request], base: int) -> None:
         """Read until the last sent message is acknowledged; ``base`` numbers ``requests[0]``."""
         failure: NetlinkError | None = None
         while True:
-            for kind, flags, sequence, body in _messages(self._socket.recv(_BATCH_BYTES)):
+            for kind, flags, sequence, body in _messages(self._receive()):
                 if kind != _NLMSG_ERROR:
                     continue
                 if _ERROR.unpack_from(body)[0] and failure is None:
@@ -209,10 +247,10 @@ class NetlinkSocket:
             length = _HEADER.size + len(body)
             batch.append(_HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0))
             batch.append(body)
-        self._socket.send(b"".join(batch))
+        self._send(b"".join(batch))
 
     def _read_answer(self, request: Request) -> bytes:
-        for kind, flags, _, body in _messages(self._socket.recv(_BATCH_BYTES)):
+        for kind, flags, _, body in _messages(self._receive()):
             if kind == _NLMSG_ERROR:
                 raise _error(request, flags, body)
             return body
