@@ -27,6 +27,7 @@ from fadelab_proto.wire import server_options
 
 _DIRECTIONS = ("up", "down")
 _SWITCH_S = 0.0005
+_FAREWELL_S = 1.0
 
 
 class EmulatorConfig(StrictModel):
@@ -72,7 +73,7 @@ class Emulator:
         server = grpc.aio.server(options=server_options())
         radio = RadioService(self._board, self._ticks, self._config.radio.uplink_power_w)
         pb_grpc.add_RadioServicer_to_server(radio, server)
-        control = EmulatorService(self._board, self._ticks, self._clock)
+        control = EmulatorService(self._board, self._ticks)
         pb_grpc.add_EmulatorServicer_to_server(control, server)
         server.add_insecure_port(f"unix:{self._config.radio_socket}")
         await server.start()
@@ -84,7 +85,8 @@ class Emulator:
         stopping.cancel()
         self._schedule.close()
         self._log_account()
-        await server.stop(None)
+        self._board.close()
+        await server.stop(_FAREWELL_S)
 
     def _post_tick(self, tick: LinkTick) -> None:
         self._asyncio_loop.call_soon_threadsafe(self._board.post, tick)

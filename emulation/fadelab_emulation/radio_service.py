@@ -1,6 +1,7 @@
 """The radio plane: what devices' modems know, and the launcher's view of the links."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
@@ -11,7 +12,6 @@ from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.tick_loop import TickLoop
 from fadelab_proto import radio_pb2 as pb
 from fadelab_proto import radio_pb2_grpc as pb_grpc
-from fadelab_proto.clock import Clock
 
 _REFRESH_S = 1.0
 # At most a hundred routine reports a second altogether; openings and closings never wait.
@@ -30,6 +30,8 @@ class LinkBoard:
         refresh_s = max(_REFRESH_S, devices * _REFRESH_S_PER_DEVICE)
         self._refresh_ticks = max(1, round(refresh_s / tick_s))
         self._news = [asyncio.Event() for _ in range(devices)]
+        self.closing = asyncio.Event()
+        """Set when the emulator ends; every stream then ends by itself."""
 
     def post(self, tick: LinkTick) -> None:
         """Take a tick; wake the devices whose window opened or closed, and some others in turn."""
@@ -43,10 +45,17 @@ class LinkBoard:
         for device in np.flatnonzero(due).tolist():
             self._news[device].set()
 
-    async def news(self, device: int) -> None:
-        """Return when there is something to tell this device."""
+    async def news(self, device: int) -> bool:
+        """Return when there is something to tell this device; False when the emulator ends."""
         await self._news[device].wait()
         self._news[device].clear()
+        return not self.closing.is_set()
+
+    def close(self) -> None:
+        """End all streams."""
+        self.closing.set()
+        for event in self._news:
+            event.set()
 
 
 class RadioService(pb_grpc.RadioServicer):
@@ -70,8 +79,7 @@ class RadioService(pb_grpc.RadioServicer):
                 f"device {device} is not one of 0..{self._board.devices - 1}",
             )
         yield self._report(device)
-        while True:
-            await self._board.news(device)
+        while await self._board.news(device):
             yield self._report(device)
 
     async def RequestPower(  # noqa: N802
@@ -115,10 +123,9 @@ class RadioService(pb_grpc.RadioServicer):
 class EmulatorService(pb_grpc.EmulatorServicer):
     """What the launcher talks to."""
 
-    def __init__(self, board: LinkBoard, loop: TickLoop, clock: Clock) -> None:
+    def __init__(self, board: LinkBoard, loop: TickLoop) -> None:
         self._board = board
         self._loop = loop
-        self._clock = clock
 
     async def Begin(  # noqa: N802
         self,
@@ -137,10 +144,12 @@ class EmulatorService(pb_grpc.EmulatorServicer):
         context: grpc.aio.ServicerContext[pb.WatchFidelityRequest, pb.FidelityReport],  # noqa: ARG002
     ) -> AsyncIterator[pb.FidelityReport]:
         """Report once a second."""
-        while True:
+        closing = self._board.closing
+        while not closing.is_set():
             if self._board.tick is not None and self._board.counters is not None:
                 yield self._fidelity(self._board.tick, self._board.counters)
-            await self._clock.sleep_until(self._clock.now_s() + _REFRESH_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), _REFRESH_S)
 
     def _fidelity(self, tick: LinkTick, counters: LinkCounters) -> pb.FidelityReport:
         shown = range(min(self._board.devices, _MAX_LINKS_IN_REPORT))

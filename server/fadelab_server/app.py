@@ -107,6 +107,7 @@ class Server:
     async def drain(self) -> None:
         """Take nothing new in, let calls under way finish, make everything durable, close."""
         self.federation.draining = True
+        self.federation.changed.notify()
         await self._health.enter_graceful_shutdown()
         await self._close_data_plane()
         await self._local.stop(_DRAIN_S)

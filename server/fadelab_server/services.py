@@ -110,7 +110,7 @@ class OperatorService(pb_grpc.OperatorServicer):
         """Send the status now and after changes."""
         clock = self._federation.clock
         seen = -1
-        while True:
+        while not self._federation.draining:
             seen = await self._federation.changed.changed_since(seen)
             yield self._status()
             await clock.sleep_until(clock.now_s() + _STATUS_INTERVAL_S)

@@ -1,6 +1,7 @@
 """Inside the sandbox: start server, emulator and nursery, bring them together, see the run through."""
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ def supervise(plan: LocalPlan, outside: Channel) -> None:
         FadelabError: if a component failed or not every device joined.
 
     """
+    # What libraries have to say goes to a file: the terminal shows the run.
+    logging.basicConfig(
+        filename=plan.run_dir / "log.txt",
+        level=logging.WARNING,
+        format="%(asctime)s process %(process)d %(name)s: %(message)s",
+    )
     for_nursery, for_emulator = Channel.pair()
 
     def nursery_body(channel: Channel) -> None:
