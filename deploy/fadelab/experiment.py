@@ -1,7 +1,6 @@
 """The experiment file: YAML in, one validated model out, errors as sentences."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +9,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.methods import MethodConfig
+from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.world import RadioWorld
 from fadelab_proto.config import StrictModel
+from fadelab_server.config import FedAvgConfig
 
 
 class DevicesConfig(StrictModel):
@@ -66,7 +67,10 @@ class ValidityConfig(StrictModel):
 class Experiment(StrictModel):
     """One federated-learning run over emulated wireless links."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="at most 64 letters, digits, '_', '.' and '-'; a letter or digit first.",
+    )
     description: str = ""
     seed: int = Field(
         0, ge=0, lt=2**63, description="The one seed that everything random hangs on."
@@ -83,6 +87,16 @@ class Experiment(StrictModel):
     radio: RadioConfig
     transport: TransportConfig = TransportConfig()
     validity: ValidityConfig = ValidityConfig()
+
+    @model_validator(mode="after")
+    def _rounds_can_end(self) -> Self:
+        aggregation = self.method.pieces().aggregation
+        if isinstance(aggregation, FedAvgConfig) and (aggregation.quorum or 0) > self.devices.count:
+            raise ValueError(
+                f"method.quorum is {aggregation.quorum}, but there are only "
+                f"{self.devices.count} devices: no round would ever end"
+            )
+        return self
 
 
 def load_experiment(
@@ -109,53 +123,64 @@ def load_experiment(
         # Some settings can only be judged together, such as listed places and their number.
         RadioWorld(experiment.radio, experiment.devices.count, experiment.seed)
     except ValidationError as error:
-        raise FadelabError(ExitCode.USAGE, describe(error, str(path))) from None
+        raise FadelabError(ExitCode.USAGE, describe(error, str(path), Experiment)) from None
     except ValueError as error:
         raise FadelabError(ExitCode.USAGE, f"{path}: {error}.") from None
     return experiment
 
 
-def describe(error: ValidationError, source: str) -> str:
-    """Return one sentence for each thing that is wrong, naming source, key, value and rule."""
-    sentences = []
-    for item in error.errors(include_url=False):
-        key = _key(item["loc"])
-        given = item["input"]
-        if item["type"] == "extra_forbidden":
-            sentences.append(f"{source}: unknown key '{key}'.")
-        elif item["type"] == "missing":
-            sentences.append(f"{source}: the key '{key}' is missing.")
-        elif isinstance(given, dict | list) or not key:
-            place = f"'{key}': " if key else ""
-            sentences.append(f"{source}: {place}{_rule(item['msg'])}.")
-        else:
-            sentences.append(f"{source}: '{key}' is {given!r}; {_rule(item['msg'])}.")
-    return "\n".join(sentences)
-
-
 def _read(path: Path) -> dict[str, object]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError:
         raise FadelabError(ExitCode.USAGE, f"there is no experiment file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FadelabError(ExitCode.USAGE, f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise FadelabError(
-            ExitCode.USAGE, f"{path} is not YAML: {' '.join(str(error).split())}"
-        ) from None
+    except OSError as error:
+        raise FadelabError(ExitCode.USAGE, f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FadelabError(ExitCode.USAGE, f"cannot read {path}: it is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise FadelabError(ExitCode.USAGE, f"{path} is not YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
-        raise FadelabError(ExitCode.USAGE, f"{path} must hold keys and values, not a {_name(tree)}")
+        raise FadelabError(ExitCode.USAGE, f"{path} must hold keys and values, not {_name(tree)}")
     return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake, not a silent replacement."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 (the base class's signature)
+    ) -> dict[Hashable, object]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key '{key.value}' stands there twice",
+                        problem_mark=key.start_mark,
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1}: {error.reason}"
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
 
 
 def _apply(tree: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise FadelabError(ExitCode.USAGE, f"--set {override}: expected key.path=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise FadelabError(ExitCode.USAGE, f"--set {key}: {text!r} is not a YAML value") from None
     *parents, last = key.split(".")
     node = tree
@@ -167,40 +192,6 @@ def _apply(tree: dict[str, object], override: str) -> None:
     node[last] = value
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    """Return the key as it stands in the file: pydantic adds the names of union members."""
-    parts: list[str] = []
-    for part in location:
-        if isinstance(part, int):
-            parts[-1:] = [f"{parts[-1]}[{part}]"] if parts else [f"[{part}]"]
-        elif part not in _discriminators():
-            parts.append(part)
-    return ".".join(parts)
-
-
-def _rule(message: str) -> str:
-    text = message.removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return f"it {text}" if message.startswith("Input ") else text
-
-
 def _name(value: object) -> str:
-    return {list: "list", str: "text", type(None): "nothing"}.get(type(value), type(value).__name__)
-
-
-@cache
-def _discriminators() -> frozenset[str]:
-    """Return the union members' names, which pydantic puts into the location of an error."""
-    found: set[str] = set()
-
-    def visit(node: object) -> None:
-        if isinstance(node, dict):
-            if isinstance(node.get("discriminator"), dict):
-                found.update(node["discriminator"].get("mapping", {}))
-            for child in node.values():
-                visit(child)
-        elif isinstance(node, list):
-            for child in node:
-                visit(child)
-
-    visit(Experiment.model_json_schema())
-    return frozenset(found)
+    names = {list: "a list", str: "text", type(None): "nothing: it is empty"}
+    return names.get(type(value), "a single value")

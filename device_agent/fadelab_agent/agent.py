@@ -87,7 +87,8 @@ class Agent:
                 )
                 try:
                     await membership.join()
-                    await self._take_part(membership, radio, channel, log)
+                    if not membership.stopped.is_set():
+                        await self._take_part(membership, radio, channel, log)
                 finally:
                     self._ledger.update()
                     self._log_leaving(log, membership)
@@ -105,9 +106,8 @@ class Agent:
         over = asyncio.create_task(membership.stopped.wait())
         ledger = asyncio.create_task(self._keep_ledger())
         try:
-            await asyncio.wait((over, *jobs), return_when=asyncio.FIRST_EXCEPTION)
-            while not over.done() and not any(job.done() for job in jobs):
-                await asyncio.wait((over, *jobs), return_when=asyncio.FIRST_COMPLETED)
+            # No job ends by itself before the run is over, unless it fails.
+            await asyncio.wait((over, *jobs), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (over, ledger, *jobs):
                 task.cancel()

@@ -83,7 +83,7 @@ class Membership:
                 self._log.write("join_failed", cause=f"{error.code().name}: {error.details()}")
                 await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
         if reply.status == pb.JOIN_STATUS_DRAINING:
-            self._stop(reply.reason)
+            await self._stop(reply.reason)
             return
         if reply.status != pb.JOIN_STATUS_ACCEPTED:
             raise RefusedError(reply.reason)
@@ -130,17 +130,19 @@ class Membership:
         return None
 
     async def _take(self, directive: pb.Directive) -> None:
-        async with self._news:
-            if directive.kind == pb.DIRECTIVE_KIND_STOP:
-                self._stop(directive.reason)
-            elif directive.kind != pb.DIRECTIVE_KIND_WAIT:
-                self._log.set_start(directive.start_mono_s)
+        if directive.kind == pb.DIRECTIVE_KIND_STOP:
+            await self._stop(directive.reason)
+        elif directive.kind != pb.DIRECTIVE_KIND_WAIT:
+            self._log.set_start(directive.start_mono_s)
+            async with self._news:
                 self._directives[directive.task_index] = directive
-            self._news.notify_all()
+                self._news.notify_all()
 
-    def _stop(self, reason: str) -> None:
+    async def _stop(self, reason: str) -> None:
         self.stop_reason = reason
         self.stopped.set()
+        async with self._news:
+            self._news.notify_all()
 
 
 def _is_due(directive: pb.Directive, trained_version: int) -> bool:

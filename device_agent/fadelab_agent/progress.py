@@ -38,10 +38,15 @@ class ProgressWatch:
         self._uplink = uplink
         self._moved = asyncio.Event()
         self._since_open_s = radio.open_s()
+        self._allowance_s = 0.0
+        self.pieces = 0
+        """Pieces that got through."""
 
     def moved(self) -> None:
         """Note that a piece got through."""
+        self.pieces += 1
         self._since_open_s = self._radio.open_s()
+        self._allowance_s = 0.0
         self._moved.set()
 
     async def guard(self, work: Awaitable[_T]) -> _T:
@@ -65,17 +70,17 @@ class ProgressWatch:
         """Return when the task ended or something moved; raise when neither is due any more."""
         self._moved.clear()
         news = asyncio.ensure_future(self._moved.wait())
-        allowance_s = self._allowance_s()
         idle_s = self._radio.open_s() - self._since_open_s
         try:
             await asyncio.wait(
                 (task, news),
-                timeout=max(0.1, allowance_s - idle_s),
+                timeout=max(0.1, self._allow() - idle_s),
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             news.cancel()
         idle_s = self._radio.open_s() - self._since_open_s
+        allowance_s = self._allow()
         if not task.done() and idle_s > allowance_s:
             direction = "uplink" if self._uplink else "downlink"
             raise StalledError(
@@ -88,7 +93,12 @@ class ProgressWatch:
         view = self._radio.view
         return view.rate_up_bps if self._uplink else view.rate_down_bps
 
-    def _allowance_s(self) -> float:
+    def _allow(self) -> float:
+        """Return the seconds allowed at the lowest rate that was seen since something moved.
+
+        A rate that rises does not blame a piece for the time that passed at the lower one.
+        """
         rate_bps = self._rate_bps()
         ideal_s = self._unit_bits / rate_bps if rate_bps > 0 else 0.0
-        return self._minimum_s + _PATIENCE * ideal_s
+        self._allowance_s = max(self._allowance_s, self._minimum_s + _PATIENCE * ideal_s)
+        return self._allowance_s

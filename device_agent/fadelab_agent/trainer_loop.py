@@ -1,6 +1,7 @@
 """One task's life on a device: fetch, train, decide, encode, send, remember the rest."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 
 import grpc
@@ -26,6 +27,7 @@ from fadelab_proto.wire import NEWEST_VERSION
 
 F32 = NDArray[np.float32]
 _RETRY_PAUSE_S = 0.5
+_LONGEST_LEAD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class TrainerLoop:
             directive = await self._membership.work_after(self._work.name, trained_version)
             if directive is None:
                 return
+            await self._time_zero(directive)
             model = await self._fetch(directive)
             if model is None:
                 continue
@@ -95,6 +98,16 @@ class TrainerLoop:
             self._update_number += 1
             trained = await self._train(model)
             await self._send(self._memory.add(trained.delta), model, fetched_s)
+
+    async def _time_zero(self, directive: pb.Directive) -> None:
+        """Wait for emulated time to begin: until then links have no programmed rate yet.
+
+        The start lies moments ahead on the server's clock; a device on another machine, whose
+        clock counts from elsewhere, does not wait for it.
+        """
+        now_s = self._clock.now_s()
+        if now_s < directive.start_mono_s < now_s + _LONGEST_LEAD_S:
+            await self._clock.sleep_until(directive.start_mono_s)
 
     async def _fetch(self, directive: pb.Directive) -> Model | None:
         wanted = (
@@ -156,12 +169,18 @@ class TrainerLoop:
         codec = self._decide(waiting, fetched_s)
         chunks = codec.encode(waiting, max_payload_bytes=self._terms.max_payload_bytes)
         update = self._encode(codec, chunks, model.version)
+        outcome = UploadOutcome()
         before_open_s = self._radio.open_s()
-        outcome = await self._upload(update)
-        open_s = self._radio.open_s() - before_open_s
+        try:
+            await self._upload(update, outcome)
+        finally:
+            # An upload that the end of the run cuts off has cost its energy all the same.
+            self._log_upload(update, outcome, self._radio.open_s() - before_open_s)
         taken = outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE)
         if taken:
             self._memory.settle(_decoded(codec, chunks, len(waiting)))
+
+    def _log_upload(self, update: EncodedUpdate, outcome: UploadOutcome, open_s: float) -> None:
         self._log.write(
             "upload_ended",
             task=self._work.name,
@@ -197,7 +216,7 @@ class TrainerLoop:
             estimated_bits=plan.codec.estimate_bits(
                 self._work.dimension, max_payload_bytes=self._terms.max_payload_bytes
             ),
-            predicted_contact_s=round(view.predicted_contact_s, 3),
+            predicted_contact_s=_finite(view.predicted_contact_s),
             rate_up_bps=round(view.rate_up_bps),
         )
         return plan.codec
@@ -234,10 +253,11 @@ class TrainerLoop:
         )
         return EncodedUpdate(header, packets)
 
-    async def _upload(self, update: EncodedUpdate) -> UploadOutcome:
+    async def _upload(self, update: EncodedUpdate, outcome: UploadOutcome) -> None:
         while True:
             try:
-                return await self._uplink.upload(update)
+                await self._uplink.upload(update, outcome)
+                return
             except SessionLostError:
                 # The membership notices the same loss and joins again; take its new session.
                 await self._pause()
@@ -248,6 +268,11 @@ class TrainerLoop:
 
     async def _pause(self) -> None:
         await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+
+
+def _finite(seconds: float) -> float | None:
+    """Return None for a contact without end, which JSON cannot say."""
+    return round(seconds, 3) if math.isfinite(seconds) else None
 
 
 def _decoded(codec: Codec, chunks: list[Chunk], dimension: int) -> F32:

@@ -47,15 +47,13 @@ class EncodedUpdate:
 class UploadOutcome:
     """How an upload ended, and what it took."""
 
-    status: pb.UploadStatus.ValueType
-    reason: str
-    staleness: int
-    newest_version: int
+    status: pb.UploadStatus.ValueType = pb.UPLOAD_STATUS_UNSPECIFIED
+    reason: str = ""
+    staleness: int = 0
+    newest_version: int = 0
     acknowledged: set[int] = field(default_factory=set)
-    """Sequence numbers of the packets that the server confirmed."""
+    """Sequence numbers of the packets that the server says it holds."""
     packets_sent: int = 0
-    repeated: int = 0
-    """Packets sent although the server had already confirmed them."""
     attempts: int = 0
 
 
@@ -81,29 +79,36 @@ class Uplink:
         self._log = log
         self._stall_s = stall_s
 
-    async def upload(self, update: EncodedUpdate) -> UploadOutcome:
+    async def upload(
+        self, update: EncodedUpdate, outcome: UploadOutcome | None = None
+    ) -> UploadOutcome:
         """Send ``update`` until the server has taken or refused it.
+
+        Args:
+            update: what to send.
+            outcome: filled in as the upload goes on. After a new join, give the one of the
+                upload that lost its session, so that it is resumed and not begun again.
 
         Raises:
             StalledError: if several attempts in a row moved nothing although the link was open.
             SessionLostError: if the server asks for a new join.
 
         """
-        outcome = UploadOutcome(pb.UPLOAD_STATUS_UNSPECIFIED, "", 0, 0)
+        outcome = outcome or UploadOutcome()
         fruitless = 0
         while True:
             await self._radio.contact()
-            known = len(outcome.acknowledged)
             outcome.attempts += 1
+            watch = self._watch(update)
             try:
-                if await self._attempt(update, outcome):
+                if await self._attempt(update, outcome, watch):
                     return outcome
                 cause = "the server ended the stream early"
             except grpc.aio.AioRpcError as error:
                 cause = f"{error.code().name}: {error.details()}"
             except StalledError as error:
                 cause = str(error)
-            fruitless = 0 if len(outcome.acknowledged) > known else fruitless + 1
+            fruitless = 0 if watch.pieces else fruitless + 1
             self._log.write(
                 "upload_interrupted",
                 update_id=update.header.update_id,
@@ -119,14 +124,18 @@ class Uplink:
                 )
             await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
 
-    async def _attempt(self, update: EncodedUpdate, outcome: UploadOutcome) -> bool:
-        """Open one stream and send what is missing; return whether the server is done with it."""
-        watch = ProgressWatch(
+    def _watch(self, update: EncodedUpdate) -> ProgressWatch:
+        return ProgressWatch(
             self._radio,
             unit_bytes=max(len(packet) for packet in update.packets),
             minimum_s=self._stall_s,
             uplink=True,
         )
+
+    async def _attempt(
+        self, update: EncodedUpdate, outcome: UploadOutcome, watch: ProgressWatch
+    ) -> bool:
+        """Open one stream and send what is missing; return whether the server is done with it."""
         call = self._call(wait_for_ready=True)
         try:
             return await watch.guard(self._exchange(call, update, outcome, watch))
@@ -177,12 +186,14 @@ class Uplink:
         confirmed = {n for part in reply.received for n in range(part.first, part.last + 1)}
         if confirmed - outcome.acknowledged:
             watch.moved()
-        outcome.acknowledged |= confirmed
         outcome.newest_version = reply.newest_version
         if reply.status in _GOING_ON:
+            # A server that was restarted holds less than it confirmed before: its word counts.
+            outcome.acknowledged = confirmed
             return False
         if reply.status == pb.UPLOAD_STATUS_REFUSED_SESSION:
             raise SessionLostError(reply.reason)
+        outcome.acknowledged |= confirmed
         outcome.status = reply.status
         outcome.reason = reply.reason
         outcome.staleness = reply.staleness

@@ -40,7 +40,12 @@ class Validator:
         self._over = False
 
     async def run(self) -> None:
-        """Follow the versions until the run is over and the last one is reported."""
+        """Follow the versions until the run is over and the last one is reported.
+
+        Raises:
+            AioRpcError: if the server refuses or cannot be reached any more.
+
+        """
         async with grpc.aio.insecure_channel(self._target, options=channel_options()) as channel:
             stub = pb_grpc.OperatorStub(channel)
             radio = WiredRadio(self._clock, rate_up_bps=1e9, rate_down_bps=1e9)
@@ -51,6 +56,8 @@ class Validator:
             try:
                 while (version := await self._next()) is not None:
                     await self._report(stub, downlink, version)
+                # Raises what the stream broke with: only its orderly end is the end of the run.
+                await watcher
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)

@@ -4,88 +4,91 @@
 # source: fadelab_proto/federation.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "fadelab_proto/federation.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'fadelab_proto/federation.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1e\x66\x61\x64\x65lab_proto/federation.proto\x12\nfadelab.v1"R\n\tTaskOffer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdimension\x18\x02 \x01(\r\x12\x13\n\x0blayout_hash\x18\x03 \x01(\x04\x12\x0f\n\x07samples\x18\x04 \x01(\r"\x82\x01\n\x0bJoinRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\r\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12$\n\x05tasks\x18\x05 \x03(\x0b\x32\x15.fadelab.v1.TaskOffer"\x80\x01\n\tJoinReply\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.fadelab.v1.JoinStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x06\x12\x14\n\x0ctask_indices\x18\x04 \x03(\r\x12\x14\n\x0clast_updates\x18\x05 \x03(\r")\n\x16WatchDirectivesRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06"\x7f\n\tDirective\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.fadelab.v1.DirectiveKind\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cstart_mono_s\x18\x05 \x01(\x01"_\n\x11\x46\x65tchModelRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x14\n\x0cskip_packets\x18\x04 \x01(\r"R\n\tModelInfo\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tdimension\x18\x02 \x01(\r\x12\x0f\n\x07packets\x18\x03 \x01(\r\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x07"L\n\tModelPart\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x15.fadelab.v1.ModelInfoH\x00\x12\x10\n\x06packet\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part"\xb9\x01\n\x0cUploadHeader\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x11\n\tupdate_id\x18\x03 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x04 \x01(\r\x12\x11\n\tdimension\x18\x05 \x01(\r\x12\x0f\n\x07packets\x18\x06 \x01(\r\x12\x15\n\rpayload_bytes\x18\x07 \x01(\x04\x12\x0f\n\x07samples\x18\x08 \x01(\r\x12\x0f\n\x07\x63ontent\x18\t \x01(\x07"R\n\nUploadPart\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.fadelab.v1.UploadHeaderH\x00\x12\x10\n\x06packet\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part"*\n\x0bPacketRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r"\x9d\x01\n\x0bUploadReply\x12(\n\x06status\x18\x01 \x01(\x0e\x32\x18.fadelab.v1.UploadStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12)\n\x08received\x18\x03 \x03(\x0b\x32\x17.fadelab.v1.PacketRange\x12\x11\n\tstaleness\x18\x04 \x01(\r\x12\x16\n\x0enewest_version\x18\x05 \x01(\r"\x14\n\x12WatchStatusRequest"\x88\x01\n\nTaskStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x19\n\x11validated_version\x18\x03 \x01(\r\x12\x11\n\tvalidated\x18\x04 \x01(\x08\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0e\n\x06metric\x18\x06 \x01(\x01\x12\x0f\n\x07updates\x18\x07 \x01(\x04"\x90\x01\n\x0c\x44\x65viceStatus\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0e\n\x06joined\x18\x02 \x01(\x08\x12\x11\n\tupdate_id\x18\x03 \x01(\r\x12\x18\n\x10packets_received\x18\x04 \x01(\r\x12\x0f\n\x07packets\x18\x05 \x01(\r\x12\x11\n\tstaleness\x18\x06 \x01(\r\x12\x0f\n\x07updates\x18\x07 \x01(\r"\xa7\x01\n\x0cServerStatus\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x03 \x01(\t\x12\x0e\n\x06joined\x18\x04 \x01(\r\x12%\n\x05tasks\x18\x05 \x03(\x0b\x32\x16.fadelab.v1.TaskStatus\x12)\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x18.fadelab.v1.DeviceStatus"$\n\x0cStartRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01"\x0c\n\nStartReply"*\n\x14WatchVersionsRequest\x12\x12\n\ntask_index\x18\x01 \x01(\r":\n\rVersionNotice\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x18\n\x10published_mono_s\x18\x02 \x01(\x01"U\n\x10ValidationReport\x12\x12\n\ntask_index\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0e\n\x06metric\x18\x04 \x01(\x01"\x11\n\x0fValidationReply*C\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ODEC_DENSE_F32\x10\x01\x12\x0e\n\nCODEC_TOPK\x10\x02*\\\n\x0bPacketClass\x12\x1c\n\x18PACKET_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13PACKET_CLASS_UPDATE\x10\x01\x12\x16\n\x12PACKET_CLASS_MODEL\x10\x02*\x98\x02\n\nJoinStatus\x12\x1b\n\x17JOIN_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14JOIN_STATUS_ACCEPTED\x10\x01\x12\x1e\n\x1aJOIN_STATUS_WRONG_PROTOCOL\x10\x02\x12\x19\n\x15JOIN_STATUS_WRONG_RUN\x10\x03\x12\x1e\n\x1aJOIN_STATUS_UNKNOWN_DEVICE\x10\x04\x12 \n\x1cJOIN_STATUS_DUPLICATE_DEVICE\x10\x05\x12\x1c\n\x18JOIN_STATUS_UNKNOWN_TASK\x10\x06\x12\x1e\n\x1aJOIN_STATUS_MODEL_MISMATCH\x10\x07\x12\x18\n\x14JOIN_STATUS_DRAINING\x10\x08*\xa2\x01\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44IRECTIVE_KIND_WAIT\x10\x01\x12\x1e\n\x1a\x44IRECTIVE_KIND_TRAIN_ROUND\x10\x02\x12\x1f\n\x1b\x44IRECTIVE_KIND_TRAIN_FREELY\x10\x03\x12\x17\n\x13\x44IRECTIVE_KIND_STOP\x10\x04*\x93\x03\n\x0cUploadStatus\x12\x1d\n\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17UPLOAD_STATUS_RECEIVING\x10\x01\x12\x1a\n\x16UPLOAD_STATUS_COMPLETE\x10\x02\x12\x19\n\x15UPLOAD_STATUS_PARTIAL\x10\x03\x12\x1b\n\x17UPLOAD_STATUS_DUPLICATE\x10\x04\x12!\n\x1dUPLOAD_STATUS_REFUSED_SESSION\x10\x05\x12\x1f\n\x1bUPLOAD_STATUS_REFUSED_SHAPE\x10\x06\x12 \n\x1cUPLOAD_STATUS_REFUSED_PACKET\x10\x07\x12&\n"UPLOAD_STATUS_REFUSED_BASE_VERSION\x10\x08\x12\x1e\n\x1aUPLOAD_STATUS_REFUSED_RULE\x10\t\x12"\n\x1eUPLOAD_STATUS_REFUSED_DRAINING\x10\n\x12!\n\x1dUPLOAD_STATUS_REFUSED_STORAGE\x10\x0b\x32\x94\x01\n\nFederation\x12\x36\n\x04Join\x12\x17.fadelab.v1.JoinRequest\x1a\x15.fadelab.v1.JoinReply\x12N\n\x0fWatchDirectives\x12".fadelab.v1.WatchDirectivesRequest\x1a\x15.fadelab.v1.Directive0\x01\x32\x95\x01\n\x08Transfer\x12\x44\n\nFetchModel\x12\x1d.fadelab.v1.FetchModelRequest\x1a\x15.fadelab.v1.ModelPart0\x01\x12\x43\n\x0cUploadUpdate\x12\x16.fadelab.v1.UploadPart\x1a\x17.fadelab.v1.UploadReply(\x01\x30\x01\x32\xaf\x02\n\x08Operator\x12I\n\x0bWatchStatus\x12\x1e.fadelab.v1.WatchStatusRequest\x1a\x18.fadelab.v1.ServerStatus0\x01\x12\x39\n\x05Start\x12\x18.fadelab.v1.StartRequest\x1a\x16.fadelab.v1.StartReply\x12N\n\rWatchVersions\x12 .fadelab.v1.WatchVersionsRequest\x1a\x19.fadelab.v1.VersionNotice0\x01\x12M\n\x10ReportValidation\x12\x1c.fadelab.v1.ValidationReport\x1a\x1b.fadelab.v1.ValidationReplyb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66\x61\x64\x65lab_proto/federation.proto\x12\nfadelab.v1\"R\n\tTaskOffer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdimension\x18\x02 \x01(\r\x12\x13\n\x0blayout_hash\x18\x03 \x01(\x04\x12\x0f\n\x07samples\x18\x04 \x01(\r\"\x82\x01\n\x0bJoinRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\r\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12$\n\x05tasks\x18\x05 \x03(\x0b\x32\x15.fadelab.v1.TaskOffer\"\x80\x01\n\tJoinReply\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.fadelab.v1.JoinStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x06\x12\x14\n\x0ctask_indices\x18\x04 \x03(\r\x12\x14\n\x0clast_updates\x18\x05 \x03(\r\")\n\x16WatchDirectivesRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\"\x7f\n\tDirective\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.fadelab.v1.DirectiveKind\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cstart_mono_s\x18\x05 \x01(\x01\"_\n\x11\x46\x65tchModelRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x14\n\x0cskip_packets\x18\x04 \x01(\r\"R\n\tModelInfo\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tdimension\x18\x02 \x01(\r\x12\x0f\n\x07packets\x18\x03 \x01(\r\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x07\"L\n\tModelPart\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x15.fadelab.v1.ModelInfoH\x00\x12\x10\n\x06packet\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xb9\x01\n\x0cUploadHeader\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x11\n\tupdate_id\x18\x03 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x04 \x01(\r\x12\x11\n\tdimension\x18\x05 \x01(\r\x12\x0f\n\x07packets\x18\x06 \x01(\r\x12\x15\n\rpayload_bytes\x18\x07 \x01(\x04\x12\x0f\n\x07samples\x18\x08 \x01(\r\x12\x0f\n\x07\x63ontent\x18\t \x01(\x07\"R\n\nUploadPart\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.fadelab.v1.UploadHeaderH\x00\x12\x10\n\x06packet\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"*\n\x0bPacketRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x9d\x01\n\x0bUploadReply\x12(\n\x06status\x18\x01 \x01(\x0e\x32\x18.fadelab.v1.UploadStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12)\n\x08received\x18\x03 \x03(\x0b\x32\x17.fadelab.v1.PacketRange\x12\x11\n\tstaleness\x18\x04 \x01(\r\x12\x16\n\x0enewest_version\x18\x05 \x01(\r\"\x14\n\x12WatchStatusRequest\"\x88\x01\n\nTaskStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x19\n\x11validated_version\x18\x03 \x01(\r\x12\x11\n\tvalidated\x18\x04 \x01(\x08\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x0e\n\x06metric\x18\x06 \x01(\x01\x12\x0f\n\x07updates\x18\x07 \x01(\x04\"\x90\x01\n\x0c\x44\x65viceStatus\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0e\n\x06joined\x18\x02 \x01(\x08\x12\x11\n\tupdate_id\x18\x03 \x01(\r\x12\x18\n\x10packets_received\x18\x04 \x01(\r\x12\x0f\n\x07packets\x18\x05 \x01(\r\x12\x11\n\tstaleness\x18\x06 \x01(\r\x12\x0f\n\x07updates\x18\x07 \x01(\r\"\xa7\x01\n\x0cServerStatus\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x03 \x01(\t\x12\x0e\n\x06joined\x18\x04 \x01(\r\x12%\n\x05tasks\x18\x05 \x03(\x0b\x32\x16.fadelab.v1.TaskStatus\x12)\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x18.fadelab.v1.DeviceStatus\"$\n\x0cStartRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01\"\x0c\n\nStartReply\"*\n\x14WatchVersionsRequest\x12\x12\n\ntask_index\x18\x01 \x01(\r\":\n\rVersionNotice\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x18\n\x10published_mono_s\x18\x02 \x01(\x01\"U\n\x10ValidationReport\x12\x12\n\ntask_index\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0e\n\x06metric\x18\x04 \x01(\x01\"\x11\n\x0fValidationReply*C\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ODEC_DENSE_F32\x10\x01\x12\x0e\n\nCODEC_TOPK\x10\x02*\\\n\x0bPacketClass\x12\x1c\n\x18PACKET_CLASS_UNSPECIFIED\x10\x00\x12\x17\n\x13PACKET_CLASS_UPDATE\x10\x01\x12\x16\n\x12PACKET_CLASS_MODEL\x10\x02*\x98\x02\n\nJoinStatus\x12\x1b\n\x17JOIN_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14JOIN_STATUS_ACCEPTED\x10\x01\x12\x1e\n\x1aJOIN_STATUS_WRONG_PROTOCOL\x10\x02\x12\x19\n\x15JOIN_STATUS_WRONG_RUN\x10\x03\x12\x1e\n\x1aJOIN_STATUS_UNKNOWN_DEVICE\x10\x04\x12 \n\x1cJOIN_STATUS_DUPLICATE_DEVICE\x10\x05\x12\x1c\n\x18JOIN_STATUS_UNKNOWN_TASK\x10\x06\x12\x1e\n\x1aJOIN_STATUS_MODEL_MISMATCH\x10\x07\x12\x18\n\x14JOIN_STATUS_DRAINING\x10\x08*\xa2\x01\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44IRECTIVE_KIND_WAIT\x10\x01\x12\x1e\n\x1a\x44IRECTIVE_KIND_TRAIN_ROUND\x10\x02\x12\x1f\n\x1b\x44IRECTIVE_KIND_TRAIN_FREELY\x10\x03\x12\x17\n\x13\x44IRECTIVE_KIND_STOP\x10\x04*\x93\x03\n\x0cUploadStatus\x12\x1d\n\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17UPLOAD_STATUS_RECEIVING\x10\x01\x12\x1a\n\x16UPLOAD_STATUS_COMPLETE\x10\x02\x12\x19\n\x15UPLOAD_STATUS_PARTIAL\x10\x03\x12\x1b\n\x17UPLOAD_STATUS_DUPLICATE\x10\x04\x12!\n\x1dUPLOAD_STATUS_REFUSED_SESSION\x10\x05\x12\x1f\n\x1bUPLOAD_STATUS_REFUSED_SHAPE\x10\x06\x12 \n\x1cUPLOAD_STATUS_REFUSED_PACKET\x10\x07\x12&\n\"UPLOAD_STATUS_REFUSED_BASE_VERSION\x10\x08\x12\x1e\n\x1aUPLOAD_STATUS_REFUSED_RULE\x10\t\x12\"\n\x1eUPLOAD_STATUS_REFUSED_DRAINING\x10\n\x12!\n\x1dUPLOAD_STATUS_REFUSED_STORAGE\x10\x0b\x32\x94\x01\n\nFederation\x12\x36\n\x04Join\x12\x17.fadelab.v1.JoinRequest\x1a\x15.fadelab.v1.JoinReply\x12N\n\x0fWatchDirectives\x12\".fadelab.v1.WatchDirectivesRequest\x1a\x15.fadelab.v1.Directive0\x01\x32\x95\x01\n\x08Transfer\x12\x44\n\nFetchModel\x12\x1d.fadelab.v1.FetchModelRequest\x1a\x15.fadelab.v1.ModelPart0\x01\x12\x43\n\x0cUploadUpdate\x12\x16.fadelab.v1.UploadPart\x1a\x17.fadelab.v1.UploadReply(\x01\x30\x01\x32\xaf\x02\n\x08Operator\x12I\n\x0bWatchStatus\x12\x1e.fadelab.v1.WatchStatusRequest\x1a\x18.fadelab.v1.ServerStatus0\x01\x12\x39\n\x05Start\x12\x18.fadelab.v1.StartRequest\x1a\x16.fadelab.v1.StartReply\x12N\n\rWatchVersions\x12 .fadelab.v1.WatchVersionsRequest\x1a\x19.fadelab.v1.VersionNotice0\x01\x12M\n\x10ReportValidation\x12\x1c.fadelab.v1.ValidationReport\x1a\x1b.fadelab.v1.ValidationReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "fadelab_proto.federation_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fadelab_proto.federation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_CODEC"]._serialized_start = 2041
-    _globals["_CODEC"]._serialized_end = 2108
-    _globals["_PACKETCLASS"]._serialized_start = 2110
-    _globals["_PACKETCLASS"]._serialized_end = 2202
-    _globals["_JOINSTATUS"]._serialized_start = 2205
-    _globals["_JOINSTATUS"]._serialized_end = 2485
-    _globals["_DIRECTIVEKIND"]._serialized_start = 2488
-    _globals["_DIRECTIVEKIND"]._serialized_end = 2650
-    _globals["_UPLOADSTATUS"]._serialized_start = 2653
-    _globals["_UPLOADSTATUS"]._serialized_end = 3056
-    _globals["_TASKOFFER"]._serialized_start = 46
-    _globals["_TASKOFFER"]._serialized_end = 128
-    _globals["_JOINREQUEST"]._serialized_start = 131
-    _globals["_JOINREQUEST"]._serialized_end = 261
-    _globals["_JOINREPLY"]._serialized_start = 264
-    _globals["_JOINREPLY"]._serialized_end = 392
-    _globals["_WATCHDIRECTIVESREQUEST"]._serialized_start = 394
-    _globals["_WATCHDIRECTIVESREQUEST"]._serialized_end = 435
-    _globals["_DIRECTIVE"]._serialized_start = 437
-    _globals["_DIRECTIVE"]._serialized_end = 564
-    _globals["_FETCHMODELREQUEST"]._serialized_start = 566
-    _globals["_FETCHMODELREQUEST"]._serialized_end = 661
-    _globals["_MODELINFO"]._serialized_start = 663
-    _globals["_MODELINFO"]._serialized_end = 745
-    _globals["_MODELPART"]._serialized_start = 747
-    _globals["_MODELPART"]._serialized_end = 823
-    _globals["_UPLOADHEADER"]._serialized_start = 826
-    _globals["_UPLOADHEADER"]._serialized_end = 1011
-    _globals["_UPLOADPART"]._serialized_start = 1013
-    _globals["_UPLOADPART"]._serialized_end = 1095
-    _globals["_PACKETRANGE"]._serialized_start = 1097
-    _globals["_PACKETRANGE"]._serialized_end = 1139
-    _globals["_UPLOADREPLY"]._serialized_start = 1142
-    _globals["_UPLOADREPLY"]._serialized_end = 1299
-    _globals["_WATCHSTATUSREQUEST"]._serialized_start = 1301
-    _globals["_WATCHSTATUSREQUEST"]._serialized_end = 1321
-    _globals["_TASKSTATUS"]._serialized_start = 1324
-    _globals["_TASKSTATUS"]._serialized_end = 1460
-    _globals["_DEVICESTATUS"]._serialized_start = 1463
-    _globals["_DEVICESTATUS"]._serialized_end = 1607
-    _globals["_SERVERSTATUS"]._serialized_start = 1610
-    _globals["_SERVERSTATUS"]._serialized_end = 1777
-    _globals["_STARTREQUEST"]._serialized_start = 1779
-    _globals["_STARTREQUEST"]._serialized_end = 1815
-    _globals["_STARTREPLY"]._serialized_start = 1817
-    _globals["_STARTREPLY"]._serialized_end = 1829
-    _globals["_WATCHVERSIONSREQUEST"]._serialized_start = 1831
-    _globals["_WATCHVERSIONSREQUEST"]._serialized_end = 1873
-    _globals["_VERSIONNOTICE"]._serialized_start = 1875
-    _globals["_VERSIONNOTICE"]._serialized_end = 1933
-    _globals["_VALIDATIONREPORT"]._serialized_start = 1935
-    _globals["_VALIDATIONREPORT"]._serialized_end = 2020
-    _globals["_VALIDATIONREPLY"]._serialized_start = 2022
-    _globals["_VALIDATIONREPLY"]._serialized_end = 2039
-    _globals["_FEDERATION"]._serialized_start = 3059
-    _globals["_FEDERATION"]._serialized_end = 3207
-    _globals["_TRANSFER"]._serialized_start = 3210
-    _globals["_TRANSFER"]._serialized_end = 3359
-    _globals["_OPERATOR"]._serialized_start = 3362
-    _globals["_OPERATOR"]._serialized_end = 3665
+  DESCRIPTOR._loaded_options = None
+  _globals['_CODEC']._serialized_start=2041
+  _globals['_CODEC']._serialized_end=2108
+  _globals['_PACKETCLASS']._serialized_start=2110
+  _globals['_PACKETCLASS']._serialized_end=2202
+  _globals['_JOINSTATUS']._serialized_start=2205
+  _globals['_JOINSTATUS']._serialized_end=2485
+  _globals['_DIRECTIVEKIND']._serialized_start=2488
+  _globals['_DIRECTIVEKIND']._serialized_end=2650
+  _globals['_UPLOADSTATUS']._serialized_start=2653
+  _globals['_UPLOADSTATUS']._serialized_end=3056
+  _globals['_TASKOFFER']._serialized_start=46
+  _globals['_TASKOFFER']._serialized_end=128
+  _globals['_JOINREQUEST']._serialized_start=131
+  _globals['_JOINREQUEST']._serialized_end=261
+  _globals['_JOINREPLY']._serialized_start=264
+  _globals['_JOINREPLY']._serialized_end=392
+  _globals['_WATCHDIRECTIVESREQUEST']._serialized_start=394
+  _globals['_WATCHDIRECTIVESREQUEST']._serialized_end=435
+  _globals['_DIRECTIVE']._serialized_start=437
+  _globals['_DIRECTIVE']._serialized_end=564
+  _globals['_FETCHMODELREQUEST']._serialized_start=566
+  _globals['_FETCHMODELREQUEST']._serialized_end=661
+  _globals['_MODELINFO']._serialized_start=663
+  _globals['_MODELINFO']._serialized_end=745
+  _globals['_MODELPART']._serialized_start=747
+  _globals['_MODELPART']._serialized_end=823
+  _globals['_UPLOADHEADER']._serialized_start=826
+  _globals['_UPLOADHEADER']._serialized_end=1011
+  _globals['_UPLOADPART']._serialized_start=1013
+  _globals['_UPLOADPART']._serialized_end=1095
+  _globals['_PACKETRANGE']._serialized_start=1097
+  _globals['_PACKETRANGE']._serialized_end=1139
+  _globals['_UPLOADREPLY']._serialized_start=1142
+  _globals['_UPLOADREPLY']._serialized_end=1299
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1301
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=1321
+  _globals['_TASKSTATUS']._serialized_start=1324
+  _globals['_TASKSTATUS']._serialized_end=1460
+  _globals['_DEVICESTATUS']._serialized_start=1463
+  _globals['_DEVICESTATUS']._serialized_end=1607
+  _globals['_SERVERSTATUS']._serialized_start=1610
+  _globals['_SERVERSTATUS']._serialized_end=1777
+  _globals['_STARTREQUEST']._serialized_start=1779
+  _globals['_STARTREQUEST']._serialized_end=1815
+  _globals['_STARTREPLY']._serialized_start=1817
+  _globals['_STARTREPLY']._serialized_end=1829
+  _globals['_WATCHVERSIONSREQUEST']._serialized_start=1831
+  _globals['_WATCHVERSIONSREQUEST']._serialized_end=1873
+  _globals['_VERSIONNOTICE']._serialized_start=1875
+  _globals['_VERSIONNOTICE']._serialized_end=1933
+  _globals['_VALIDATIONREPORT']._serialized_start=1935
+  _globals['_VALIDATIONREPORT']._serialized_end=2020
+  _globals['_VALIDATIONREPLY']._serialized_start=2022
+  _globals['_VALIDATIONREPLY']._serialized_end=2039
+  _globals['_FEDERATION']._serialized_start=3059
+  _globals['_FEDERATION']._serialized_end=3207
+  _globals['_TRANSFER']._serialized_start=3210
+  _globals['_TRANSFER']._serialized_end=3359
+  _globals['_OPERATOR']._serialized_start=3362
+  _globals['_OPERATOR']._serialized_end=3665
 # @@protoc_insertion_point(module_scope)

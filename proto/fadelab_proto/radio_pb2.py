@@ -4,52 +4,55 @@
 # source: fadelab_proto/radio.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "fadelab_proto/radio.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'fadelab_proto/radio.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x19\x66\x61\x64\x65lab_proto/radio.proto\x12\nfadelab.v1""\n\x10WatchLinkRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r"\x91\x01\n\nLinkReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06snr_db\x18\x03 \x01(\x01\x12\x13\n\x0brate_up_bps\x18\x04 \x01(\x01\x12\x15\n\rrate_down_bps\x18\x05 \x01(\x01\x12\x1b\n\x13predicted_contact_s\x18\x06 \x01(\x01\x12\x0f\n\x07power_w\x18\x07 \x01(\x01"/\n\x0cPowerRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0f\n\x07power_w\x18\x02 \x01(\x01"V\n\nPowerReply\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.PowerStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07power_w\x18\x03 \x01(\x01"$\n\x0c\x42\x65ginRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01"\x0c\n\nBeginReply"\x16\n\x14WatchFidelityRequest"\xb4\x01\n\x0cLinkFidelity\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x13\n\x0brate_up_bps\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63hieved_ratio\x18\x04 \x01(\x01\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x15\n\rwire_up_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fwire_down_bytes\x18\x07 \x01(\x04\x12\x16\n\x0eleaked_packets\x18\x08 \x01(\r"_\n\x0e\x46idelityReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x17\n\x0flateness_p99_ms\x18\x02 \x01(\x01\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.fadelab.v1.LinkFidelity*_\n\x0bPowerStatus\x12\x1c\n\x18POWER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14POWER_STATUS_GRANTED\x10\x01\x12\x18\n\x14POWER_STATUS_REFUSED\x10\x02\x32\x8e\x01\n\x05Radio\x12\x43\n\tWatchLink\x12\x1c.fadelab.v1.WatchLinkRequest\x1a\x16.fadelab.v1.LinkReport0\x01\x12@\n\x0cRequestPower\x12\x18.fadelab.v1.PowerRequest\x1a\x16.fadelab.v1.PowerReply2\x96\x01\n\x08\x45mulator\x12\x39\n\x05\x42\x65gin\x12\x18.fadelab.v1.BeginRequest\x1a\x16.fadelab.v1.BeginReply\x12O\n\rWatchFidelity\x12 .fadelab.v1.WatchFidelityRequest\x1a\x1a.fadelab.v1.FidelityReport0\x01\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x61\x64\x65lab_proto/radio.proto\x12\nfadelab.v1\"\"\n\x10WatchLinkRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\"\x91\x01\n\nLinkReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06snr_db\x18\x03 \x01(\x01\x12\x13\n\x0brate_up_bps\x18\x04 \x01(\x01\x12\x15\n\rrate_down_bps\x18\x05 \x01(\x01\x12\x1b\n\x13predicted_contact_s\x18\x06 \x01(\x01\x12\x0f\n\x07power_w\x18\x07 \x01(\x01\"/\n\x0cPowerRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0f\n\x07power_w\x18\x02 \x01(\x01\"V\n\nPowerReply\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.PowerStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07power_w\x18\x03 \x01(\x01\"$\n\x0c\x42\x65ginRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01\"\x0c\n\nBeginReply\"\x16\n\x14WatchFidelityRequest\"\xb4\x01\n\x0cLinkFidelity\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x13\n\x0brate_up_bps\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63hieved_ratio\x18\x04 \x01(\x01\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x15\n\rwire_up_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fwire_down_bytes\x18\x07 \x01(\x04\x12\x16\n\x0eleaked_packets\x18\x08 \x01(\r\"_\n\x0e\x46idelityReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x17\n\x0flateness_p99_ms\x18\x02 \x01(\x01\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.fadelab.v1.LinkFidelity*_\n\x0bPowerStatus\x12\x1c\n\x18POWER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14POWER_STATUS_GRANTED\x10\x01\x12\x18\n\x14POWER_STATUS_REFUSED\x10\x02\x32\x8e\x01\n\x05Radio\x12\x43\n\tWatchLink\x12\x1c.fadelab.v1.WatchLinkRequest\x1a\x16.fadelab.v1.LinkReport0\x01\x12@\n\x0cRequestPower\x12\x18.fadelab.v1.PowerRequest\x1a\x16.fadelab.v1.PowerReply2\x96\x01\n\x08\x45mulator\x12\x39\n\x05\x42\x65gin\x12\x18.fadelab.v1.BeginRequest\x1a\x16.fadelab.v1.BeginReply\x12O\n\rWatchFidelity\x12 .fadelab.v1.WatchFidelityRequest\x1a\x1a.fadelab.v1.FidelityReport0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "fadelab_proto.radio_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fadelab_proto.radio_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_POWERSTATUS"]._serialized_start = 718
-    _globals["_POWERSTATUS"]._serialized_end = 813
-    _globals["_WATCHLINKREQUEST"]._serialized_start = 41
-    _globals["_WATCHLINKREQUEST"]._serialized_end = 75
-    _globals["_LINKREPORT"]._serialized_start = 78
-    _globals["_LINKREPORT"]._serialized_end = 223
-    _globals["_POWERREQUEST"]._serialized_start = 225
-    _globals["_POWERREQUEST"]._serialized_end = 272
-    _globals["_POWERREPLY"]._serialized_start = 274
-    _globals["_POWERREPLY"]._serialized_end = 360
-    _globals["_BEGINREQUEST"]._serialized_start = 362
-    _globals["_BEGINREQUEST"]._serialized_end = 398
-    _globals["_BEGINREPLY"]._serialized_start = 400
-    _globals["_BEGINREPLY"]._serialized_end = 412
-    _globals["_WATCHFIDELITYREQUEST"]._serialized_start = 414
-    _globals["_WATCHFIDELITYREQUEST"]._serialized_end = 436
-    _globals["_LINKFIDELITY"]._serialized_start = 439
-    _globals["_LINKFIDELITY"]._serialized_end = 619
-    _globals["_FIDELITYREPORT"]._serialized_start = 621
-    _globals["_FIDELITYREPORT"]._serialized_end = 716
-    _globals["_RADIO"]._serialized_start = 816
-    _globals["_RADIO"]._serialized_end = 958
-    _globals["_EMULATOR"]._serialized_start = 961
-    _globals["_EMULATOR"]._serialized_end = 1111
+  DESCRIPTOR._loaded_options = None
+  _globals['_POWERSTATUS']._serialized_start=718
+  _globals['_POWERSTATUS']._serialized_end=813
+  _globals['_WATCHLINKREQUEST']._serialized_start=41
+  _globals['_WATCHLINKREQUEST']._serialized_end=75
+  _globals['_LINKREPORT']._serialized_start=78
+  _globals['_LINKREPORT']._serialized_end=223
+  _globals['_POWERREQUEST']._serialized_start=225
+  _globals['_POWERREQUEST']._serialized_end=272
+  _globals['_POWERREPLY']._serialized_start=274
+  _globals['_POWERREPLY']._serialized_end=360
+  _globals['_BEGINREQUEST']._serialized_start=362
+  _globals['_BEGINREQUEST']._serialized_end=398
+  _globals['_BEGINREPLY']._serialized_start=400
+  _globals['_BEGINREPLY']._serialized_end=412
+  _globals['_WATCHFIDELITYREQUEST']._serialized_start=414
+  _globals['_WATCHFIDELITYREQUEST']._serialized_end=436
+  _globals['_LINKFIDELITY']._serialized_start=439
+  _globals['_LINKFIDELITY']._serialized_end=619
+  _globals['_FIDELITYREPORT']._serialized_start=621
+  _globals['_FIDELITYREPORT']._serialized_end=716
+  _globals['_RADIO']._serialized_start=816
+  _globals['_RADIO']._serialized_end=958
+  _globals['_EMULATOR']._serialized_start=961
+  _globals['_EMULATOR']._serialized_end=1111
 # @@protoc_insertion_point(module_scope)

@@ -26,8 +26,7 @@ def doctor(
     Example: fadelab doctor
     """
     diagnosis = diagnose()
-    # Socket folders of killed runs are ours to remove; they are reported this once.
-    remove_dead_sockets_dirs()
+    removed = remove_dead_sockets_dirs()
     if as_json:
         typer.echo(json.dumps(diagnosis.as_json(), indent=2))
     else:
@@ -38,6 +37,8 @@ def doctor(
             console.print(finding.detail, markup=False, highlight=False)
         for item in diagnosis.leftovers:
             console.print(f"[yellow]left behind[/]  {item}", highlight=False)
+        for folder in removed:
+            console.print(f"[dim]removed[/]  {folder}, the sockets of a killed run")
         if not diagnosis.leftovers:
             console.print(
                 "[green]ok[/]  nothing left behind: no namespace, link, qdisc, process or mount"
@@ -60,7 +61,10 @@ def calibrate(
 
     Example: fadelab link calibrate --rates-mbps 1,10 --megabytes 1
     """
-    results = measure(_rates_bps(rates_mbps), round(1e6 * megabytes))
+    rates_bps = _rates_bps(rates_mbps)
+    if not 0.01 <= megabytes <= 1000:
+        raise typer.BadParameter(f"{megabytes:g} MB is not between 0.01 and 1000")
+    results = measure(rates_bps, round(1e6 * megabytes))
     low, high = _GOOD_RATIOS
     if as_json:
         rows = [

@@ -8,8 +8,8 @@ import typer
 from pydantic import BaseModel, Field, ValidationError
 
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.experiment import describe
 from fadelab.local.children import exit_code_of
+from fadelab.mistakes import describe
 from fadelab_agent.agent import AgentConfig, run_agent
 from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_proto.config import StrictModel
@@ -73,6 +73,6 @@ def _read(path: Path, model: type[_Model]) -> _Model:
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise FadelabError(ExitCode.USAGE, describe(error, str(path))) from None
+        raise FadelabError(ExitCode.USAGE, describe(error, str(path), model)) from None
     except OSError as error:
         raise FadelabError(ExitCode.USAGE, f"cannot read {path}: {error.strerror}") from None

@@ -24,6 +24,7 @@ PROCESS_PREFIX = "fadelab:"
 """What the names of a run's processes begin with, for ps and for `fadelab doctor`."""
 
 _MAX_MESSAGE_BYTES = 65536
+_SYMPTOM_S = 1.0
 _T = TypeVar("_T")
 Message = dict[str, object]
 
@@ -207,12 +208,20 @@ class Family:
 
         """
         task = asyncio.ensure_future(work)
-        watched: list[asyncio.Future[_T] | asyncio.Future[None]] = [task]
-        watched += [future for name, future in self._ended.items() if name not in may_end]
+        watched: set[asyncio.Future[_T] | asyncio.Future[None]] = {task, *self._ended.values()}
         try:
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise self._obituary(may_end)
+            while not task.done():
+                watched = {future for future in watched if future is task or not future.done()}
+                self._mourn(may_end)
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if task.exception() is not None:
+                # A death may show first as its consequence, such as a broken connection.
+                waiting = [future for future in self._ended.values() if not future.done()]
+                if waiting:
+                    await asyncio.wait(
+                        waiting, timeout=_SYMPTOM_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+            self._mourn(may_end)
             return task.result()
         finally:
             task.cancel()
@@ -228,8 +237,13 @@ class Family:
             child.signal(signal.SIGKILL)
             await future
 
-    def _obituary(self, may_end: tuple[str, ...]) -> FadelabError:
-        dead = next(c for c in self.children if c.exit_code is not None and c.name not in may_end)
+    def _mourn(self, may_end: tuple[str, ...]) -> None:
+        """Raise the last words of a child that should not have ended."""
+        for child in self.children:
+            if child.exit_code is not None and (child.exit_code != 0 or child.name not in may_end):
+                raise self._obituary(child)
+
+    def _obituary(self, dead: Child) -> FadelabError:
         last_words = ""
         code = ExitCode.COMPONENT_FAILED
         for message in dead.channel.drain():

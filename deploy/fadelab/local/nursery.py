@@ -159,8 +159,8 @@ async def _watch_over(brood: dict[int, str], reports: Channel, channel: Channel)
                 return
             name = brood.pop(pid)
             how = how_it_ended(os.waitstatus_to_exitcode(status))
-            # The validator leaves by itself when the run is over and everything is evaluated.
-            expected = ending or (name == _VALIDATOR and status == 0)
+            # Whoever leaves without an error has heard that the run is over.
+            expected = ending or status == 0
             if not expected or name in last_words:
                 channel.send(agent_ended=name, how=last_words.get(name, how))
         all_gone.set()

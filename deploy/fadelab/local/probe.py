@@ -9,7 +9,7 @@ import numpy as np
 
 from fadelab.exit_codes import FadelabError
 from fadelab.local.children import PROCESS_PREFIX
-from fadelab.local.launch import Sandboxed, dead_sockets_dirs
+from fadelab.local.launch import Sandboxed
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import QueueSizes
 from fadelab_emulation.link_state import LinkTick
@@ -57,7 +57,7 @@ def diagnose() -> Diagnosis:
 
 
 def leftovers() -> list[str]:
-    """Name what earlier runs left behind: links, mounts, processes, socket folders."""
+    """Name what earlier runs left behind: links, mounts, namespaces, processes."""
     found = [
         f"link {name}"
         for _, name in socket.if_nameindex()
@@ -72,7 +72,6 @@ def leftovers() -> list[str]:
     if named.is_dir():
         found += [f"namespace {entry.name}" for entry in named.glob("fadelab*")]
     found += [f"process {pid} ({name})" for pid, name in _orphans()]
-    found += [f"folder {folder}" for folder in dead_sockets_dirs()]
     return found
 
 
@@ -91,9 +90,13 @@ def _orphans() -> list[tuple[int, str]]:
             stat = (entry / "stat").read_text()
         except OSError:
             continue
+        rest = stat[stat.rindex(")") + 2 :].split()
+        if rest[0] == "Z":
+            # It has ended; its new parent only has not looked yet.
+            continue
         pid = int(entry.name)
         names[pid] = stat[stat.index("(") + 1 : stat.rindex(")")]
-        parents[pid] = int(stat[stat.rindex(")") + 2 :].split()[1])
+        parents[pid] = int(rest[1])
     return [
         (pid, name)
         for pid, name in sorted(names.items())

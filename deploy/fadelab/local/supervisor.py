@@ -119,8 +119,22 @@ class _Run:
         except FadelabError as error:
             self._log_failure(error)
             raise
+        except grpc.aio.AioRpcError as broken:
+            error = await self._cause_of(broken)
+            self._log_failure(error)
+            raise error from None
         finally:
             await self._clean_up()
+
+    async def _cause_of(self, broken: grpc.aio.AioRpcError) -> FadelabError:
+        """Return why a call to the server or the emulator failed: mostly, one of them has died."""
+        try:
+            await self._family.unless_one_dies(asyncio.sleep(_GRACE_S))
+        except FadelabError as obituary:
+            return obituary
+        return FadelabError(
+            ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
+        )
 
     async def _start_and_wait(self) -> None:
         plan, family, crew = self._plan, self._family, self._crew
@@ -157,8 +171,10 @@ class _Run:
 
     async def _message(self, child: Child, key: str) -> Message:
         message = await self._family.unless_one_dies(child.channel.receive_async())
+        if message is not None and "failed" in message:
+            raise FadelabError(ExitCode(int(str(message["code"]))), str(message["failed"]))
         if message is None or key not in message:
-            # Its end, and its last words, are on their way.
+            # It is ending without a word: its exit code is on its way.
             await self._family.unless_one_dies(self._family.ended(child))
         assert message is not None
         return message

@@ -15,7 +15,7 @@ from fadelab_emulation.contact.coverage import CoverageConfig
 def report_run(run_dir: Path, summary: Summary) -> Path:
     """Write ``report.html`` into ``run_dir`` and return its path."""
     record = RunRecord.load(run_dir)
-    experiment = Experiment.model_validate(record.manifest["experiment"])
+    experiment = record.experiment
     path = run_dir / "report.html"
     write_report(
         path,

@@ -42,7 +42,8 @@ def _task(index: int, name: str, task: TaskResult) -> Markup:
 def _draw(figure: Figure, task: TaskResult) -> None:
     panels = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3, 2))
     values = np.array([point.value for point in task.curve])
-    losses = np.array([point.loss for point in task.curve])
+    losses = np.array([np.nan if point.loss is None else point.loss for point in task.curve])
+    finite = losses[np.isfinite(losses)]
     seconds = [point.t_s for point in task.curve]
     megabytes = [point.wire_up_bytes / 1e6 for point in task.curve]
     # Single versions can be told apart as dots only while there are few of them.
@@ -52,7 +53,7 @@ def _draw(figure: Figure, task: TaskResult) -> None:
         panels[1, column].plot(x, losses, color=PURPLE, marker=marker, markersize=3)
         if task.best is not None:
             panels[0, column].axhline(task.best, color=BLUE, linewidth=0.8, linestyle=":")
-    if losses.min() > 0 and losses.max() > 20 * losses.min():
+    if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
         use_log_scale(panels[1, 0], "y")
     panels[0, 0].set_title(f"against emulated time (best {number(task.best)})")
     panels[0, 1].set_title("against uplink bytes of all devices")

@@ -91,8 +91,8 @@ def ledger(run: Run) -> Markup:
         caption="Wire: layer-2 bytes counted by the kernel at the interfaces, in both directions "
         "seen from the device. Payload: codec output (uplink) or model values (downlink). Framing: "
         "packet headers, gRPC, HTTP/2, TCP/IP, Ethernet, acknowledgements and control. "
-        "Retransmitted: TCP payload sent again, from the kernel's TCP_INFO. Gate: bytes that the "
-        "emulator itself sent to close and open windows. The four kinds add up to the wire bytes.",
+        "Retransmitted: TCP payload sent again, from the kernel's TCP_INFO. The three kinds add up "
+        "to the wire bytes.",
     )
 
 

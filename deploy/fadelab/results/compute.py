@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fadelab.experiment import Experiment
 from fadelab.results.devices import device_results
 from fadelab.results.record import RunRecord, number
 from fadelab.results.schema import (
@@ -33,8 +32,7 @@ def compute_summary(run_dir: Path) -> Summary:
 
     """
     record = RunRecord.load(run_dir)
-    experiment = Experiment.model_validate(record.manifest["experiment"])
-    command_mono_s = number_of(record.manifest["command_mono_s"])
+    experiment, command_mono_s = record.experiment, record.command_mono_s
     devices = device_results(record, experiment.devices.count, command_mono_s)
     tasks = task_results(record)
     total = _totals(devices.values())
@@ -64,12 +62,6 @@ def compute_summary(run_dir: Path) -> Summary:
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
     )
-
-
-def number_of(value: object) -> float:
-    """Return a number that was read from JSON."""
-    assert isinstance(value, int | float)
-    return float(value)
 
 
 def _totals(devices: Iterable[DeviceResult]) -> Totals:

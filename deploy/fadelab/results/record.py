@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.experiment import Experiment
+from fadelab.mistakes import describe
 from fadelab_emulation.schedule import ScheduleReader
 from fadelab_proto.events import Value, read_events
 
@@ -18,6 +22,9 @@ class RunRecord:
     """What a run directory holds, read back."""
 
     manifest: dict[str, object]
+    experiment: Experiment
+    command_mono_s: float
+    """When the command was given."""
     events: dict[tuple[str, str], list[Event]]
     """By role and event name, in order for each process."""
     schedule: ScheduleReader | None
@@ -28,16 +35,37 @@ class RunRecord:
         """Read a run directory.
 
         Raises:
-            FadelabError: USAGE, if it is none.
+            FadelabError: USAGE, if it is none or is damaged.
 
         """
-        manifest_path = run_dir / "manifest.json"
         try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        except OSError as error:
             raise FadelabError(
-                ExitCode.USAGE, f"{run_dir} is not a run directory: {error}"
+                ExitCode.USAGE,
+                f"{run_dir} is not a run directory: its manifest.json cannot be read "
+                f"({error.strerror})",
             ) from None
+        except ValueError as error:
+            raise FadelabError(
+                ExitCode.USAGE, f"{run_dir}/manifest.json is damaged: {error}"
+            ) from None
+        try:
+            return cls._read(run_dir, manifest)
+        except ValidationError as error:
+            sentences = describe(error, f"{run_dir}/manifest.json, experiment", Experiment)
+            raise FadelabError(ExitCode.USAGE, sentences) from None
+        except (KeyError, TypeError) as error:
+            raise FadelabError(
+                ExitCode.USAGE, f"{run_dir} is damaged: a field is missing or wrong ({error})"
+            ) from None
+        except ValueError as error:
+            raise FadelabError(ExitCode.USAGE, f"{run_dir} is damaged: {error}") from None
+
+    @classmethod
+    def _read(cls, run_dir: Path, manifest: dict[str, object]) -> "RunRecord":
+        experiment = Experiment.model_validate(manifest["experiment"])
+        command_mono_s = float(str(manifest["command_mono_s"]))
         events: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for path in sorted((run_dir / "events").glob("*.jsonl")):
             for event in read_events(path):
@@ -46,7 +74,7 @@ class RunRecord:
         schedule = ScheduleReader(schedule_path) if schedule_path.exists() else None
         if schedule is not None and schedule.ticks == 0:
             schedule = None
-        return cls(manifest, dict(events), schedule)
+        return cls(manifest, experiment, command_mono_s, dict(events), schedule)
 
     def of(self, role: str, name: str) -> list[Event]:
         """Return the events of that name that processes of that role wrote."""

@@ -15,7 +15,7 @@ class CurvePoint(StrictModel):
     t_s: float = Field(description="Emulated seconds at which the version was published.")
     version: int
     value: float = Field(description="The task's metric on the held-out test set.")
-    loss: float
+    loss: float | None = Field(description="Loss on the test set; null where it is not finite.")
     wire_up_bytes: int = Field(description="Uplink wire bytes of all devices up to then.")
 
 

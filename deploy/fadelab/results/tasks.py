@@ -8,14 +8,8 @@ from fadelab.results.schema import CurvePoint, TaskResult
 
 def task_results(record: RunRecord) -> dict[str, TaskResult]:
     """Return the result of every task of the run."""
-    names = [str(task) for task in _task_names(record)]
-    return {name: _result(record, name) for name in names}
-
-
-def _task_names(record: RunRecord) -> list[object]:
-    experiment = record.manifest.get("experiment")
-    assert isinstance(experiment, dict)
-    return [experiment["task"]["name"]]
+    name = record.experiment.task.name
+    return {name: _result(record, name)}
 
 
 def _result(record: RunRecord, name: str) -> TaskResult:
@@ -30,7 +24,8 @@ def _result(record: RunRecord, name: str) -> TaskResult:
     totals = [number(event, "up_bytes") for event in wire]
     curve = []
     for event in record.of("server", "validation"):
-        if event["task"] != name:
+        # A diverged model has no metric and no place on the curve; it still counts as a version.
+        if event["task"] != name or event["metric"] is None:
             continue
         t_s = published.get(int(number(event, "version")), 0.0)
         curve.append(
@@ -38,7 +33,7 @@ def _result(record: RunRecord, name: str) -> TaskResult:
                 t_s=round(t_s, 6),
                 version=int(number(event, "version")),
                 value=number(event, "metric"),
-                loss=number(event, "loss"),
+                loss=None if event["loss"] is None else number(event, "loss"),
                 wire_up_bytes=int(np.interp(t_s, times, totals)) if times else 0,
             )
         )

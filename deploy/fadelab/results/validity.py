@@ -32,14 +32,19 @@ def invalid_reasons(
 def _unfinished(record: RunRecord) -> list[str]:
     failed = record.last("launcher", "run_failed")
     if failed is not None:
-        return [f"The run did not finish: {failed['reason']}."]
+        return [f"The run did not finish: {str(failed['reason']).rstrip('.')}."]
     if record.last("server", "run_stopped") is None:
         return ["The run did not finish: the server wrote no end."]
+    # Without it every byte count would read 0 and every link as obedient.
+    if len(record.of("emulator", "link_account")) < record.experiment.devices.count:
+        return ["The run did not finish: the emulator wrote no account of its links."]
     return []
 
 
 def _agents(record: RunRecord, devices: dict[str, DeviceResult]) -> list[str]:
-    reasons = [f"{event['how']}." for event in record.of("launcher", "agent_ended_early")]
+    reasons = [
+        f"{str(event['how']).rstrip('.')}." for event in record.of("launcher", "agent_ended_early")
+    ]
     missing = [name for name, device in devices.items() if device.join_s is None]
     if missing:
         reasons.append(f"{len(missing)} of {len(devices)} devices never joined.")
@@ -56,9 +61,11 @@ def _rates(bounds: ValidityConfig, devices: dict[str, DeviceResult]) -> list[str
     if not outside:
         return []
     examples = ", ".join(f"{who} at {link.ratio:.3f}" for who, link in outside[:_NAMED])
+    if len(outside) > _NAMED:
+        examples += ", ..."
     low, high = bounds.rate_ratio
     sentence = (
-        f"{len(outside)} links did not obey their programmed rate "
+        f"{len(outside)} of {2 * len(devices)} links did not obey their programmed rate "
         f"(achieved / programmed outside {low:g} to {high:g}): {examples}."
     )
     return [sentence]
@@ -86,7 +93,10 @@ def _timing(bounds: ValidityConfig, total: Totals, lateness: Lateness) -> list[s
             f"{bounds.lateness_p99_ms:g} ms are allowed."
         )
     if total.leaked_packets > bounds.leaked_packets:
-        reasons.append(f"{total.leaked_packets} packets passed closed contact windows.")
+        reasons.append(
+            f"Packets passed closed contact windows: {total.leaked_packets}, "
+            f"{bounds.leaked_packets} are allowed."
+        )
     if total.resume_p95_ms is not None and total.resume_p95_ms > bounds.resume_p95_ms:
         reasons.append(
             f"Uplinks resumed late after windows reopened: 5 % after more than "

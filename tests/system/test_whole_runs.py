@@ -1,0 +1,141 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+from tests.system.conftest import ROOT, Ended
+
+Run = Callable[..., Ended]
+
+
+def events(run_dir: Path, name: str) -> list[dict[str, object]]:
+    found = []
+    for path in sorted((run_dir / "events").glob("*.jsonl")):
+        found += [json.loads(line) for line in path.read_text().splitlines()]
+    return [event for event in found if event["event"] == name]
+
+
+def decisions(run_dir: Path) -> dict[tuple[str, int], tuple[object, ...]]:
+    """What each device decided for each of its updates, as far as seeds and plans determine it."""
+    plans = {
+        (str(event["id"]), int(str(event["update_id"]))): (event["codec"], event["estimated_bits"])
+        for event in events(run_dir, "plan")
+    }
+    trained = {
+        (str(event["id"]), int(str(event["update_id"]))): (event["steps"], event["batch_size"])
+        for event in events(run_dir, "trained")
+    }
+    return {key: (*plans[key], *trained[key]) for key in plans.keys() & trained.keys()}
+
+
+def partition_sizes(run_dir: Path) -> dict[object, object]:
+    return {e["device"]: e["samples"] for e in events(run_dir, "upload_complete")}
+
+
+def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(run: Run) -> None:
+    ended = run("short", "duration_s=12")
+    assert ended.code == 0, ended.output
+    schema = json.loads((ROOT / "docs" / "schemas" / "summary.schema.json").read_text())
+    jsonschema.validate(ended.summary, schema)
+    summary = ended.summary
+    assert summary["valid"] is True
+    task = summary["tasks"]["digits"]  # type: ignore[index]
+    assert task["final"] > 0.6
+    assert task["versions"] == summary["total"]["updates"]["complete"]  # type: ignore[index]
+    assert len(summary["devices"]) == 8  # type: ignore[arg-type]
+    report = (ended.run_dir / "report.html").read_text()
+    assert "VALID" in report
+    assert "src=" not in report
+
+
+def test_bytes_add_up_and_come_from_the_interfaces(run: Run) -> None:
+    ended = run("bytes", "duration_s=8")
+    accounts = {e["device"]: e for e in events(ended.run_dir, "link_account")}
+    for name, device in ended.summary["devices"].items():  # type: ignore[attr-defined]
+        for direction in ("up", "down"):
+            found = device["bytes"][direction]
+            kinds = found["payload"] + found["framing"] + found["retransmitted"]
+            assert found["wire"] == kinds == accounts[int(name)][f"{direction}_wire_bytes"]
+            assert found["framing"] > 0
+    uploads = events(ended.run_dir, "upload_complete")
+    for upload in uploads:
+        assert upload["duplicates"] == 0
+
+
+def test_same_seed_same_schedule_partition_and_decisions(run: Run) -> None:
+    first, second = run("first", "duration_s=8"), run("second", "duration_s=8")
+    other = run("other", "duration_s=8", "seed=3")
+    schedules = [(r.run_dir / "links.schedule").read_bytes() for r in (first, second, other)]
+    shorter = min(len(schedules[0]), len(schedules[1]))
+    assert shorter > 8 * 10 * 36 * 8
+    assert schedules[0][:shorter] == schedules[1][:shorter]
+    assert schedules[0][:shorter] != schedules[2][:shorter]
+    one, two = decisions(first.run_dir), decisions(second.run_dir)
+    common = one.keys() & two.keys()
+    assert len(common) >= 8
+    assert {key: one[key] for key in common} == {key: two[key] for key in common}
+    sizes = [partition_sizes(r.run_dir) for r in (first, second)]
+    shared = sizes[0].keys() & sizes[1].keys()
+    assert shared
+    assert all(sizes[0][device] == sizes[1][device] for device in shared)
+
+
+def test_synchronous_rounds_over_a_lossy_fixed_link(run: Run, tmp_path: Path) -> None:
+    experiment = tmp_path / "rounds.yaml"
+    experiment.write_text(
+        """
+name: rounds
+duration_s: 30
+max_versions: 4
+devices: {count: 3}
+task: {name: digits, model: {kind: logistic}}
+partition: {kind: iid}
+training: {local_epochs: 1, batch_size: 16, learning_rate: 0.5}
+method: {name: fedavg}
+radio:
+  mobility: {kind: static, placement: {kind: uniform}}
+  rate: {kind: fixed, rate_up_bps: 2e+6, rate_down_bps: 2e+6}
+  packet_loss_up: 0.03
+  packet_loss_down: 0.03
+"""
+    )
+    ended = run("rounds", experiment=experiment)
+    assert ended.code == 0, ended.output
+    published = events(ended.run_dir, "version_published")
+    assert [event["version"] for event in published] == [1, 2, 3, 4]
+    uploads = events(ended.run_dir, "upload_complete")
+    per_round = {(u["base_version"], u["device"]) for u in uploads}
+    assert len(per_round) == len(uploads) == 12
+
+
+def test_devices_out_of_contact_keep_their_update_until_the_next_window(run: Run) -> None:
+    # Dense updates over a slow link: most contact windows close in the middle of a transfer.
+    slow = "radio.rate.bandwidth_hz=40000"
+    ended = run("cut", "duration_s=25", slow, "method.upload={kind: dense}")
+    assert ended.code == 0, ended.output
+    uploads = events(ended.run_dir, "upload_complete")
+    waited = [
+        u
+        for u in uploads
+        if float(str(u["last_mono_s"])) - float(str(u["mark_mono_s"])) > 0
+        and any(
+            c["device"] == u["device"]
+            and float(str(u["started_mono_s"]))
+            < float(str(c["applied_mono_s"]))
+            < float(str(u["last_mono_s"]))
+            for c in events(ended.run_dir, "contact_closed")
+        )
+    ]
+    assert waited, "no upload spanned a closed window: the test's link is too fast"
+    assert all(u["duplicates"] == 0 for u in waited)
+    assert ended.summary["total"]["leaked_packets"] == 0  # type: ignore[index]
+    resumes = [ms for d in ended.summary["devices"].values() for ms in d["resume_ms"]]  # type: ignore[attr-defined]
+    assert resumes
+
+
+def test_a_missing_data_set_is_one_sentence_and_its_code(run: Run, tmp_path: Path) -> None:
+    ended = run("missing", "task.name=mnist", f"task.data_dir={tmp_path}")
+    assert ended.code == 5
+    assert re.search(r"fadelab: .*mnist.*MNIST/raw", ended.output.replace("\n", " "), re.IGNORECASE)
+    assert "Traceback" not in ended.output
