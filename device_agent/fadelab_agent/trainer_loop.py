@@ -257,11 +257,12 @@ class TrainerLoop:
         while True:
             try:
                 await self._uplink.upload(update, outcome)
-                return
             except SessionLostError:
                 # The membership notices the same loss and joins again; take its new session.
                 await self._pause()
                 update.header.session = self._assignment().session
+            else:
+                return
 
     def _assignment(self) -> Assignment:
         return self._membership.assignment(self._work.name)

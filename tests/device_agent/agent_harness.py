@@ -46,7 +46,8 @@ class HandRadio:
         self.elapsed_s = 0.0
         self.rate_bps = rate_bps
         self.opened = asyncio.Event()
-        self.asked = 0
+        self._asked = 0
+        self._curious: list[tuple[int, asyncio.Event]] = []
         self.per_question_s = 0.0
         """How far the time in contact goes on whenever it is asked for."""
         if is_open:
@@ -67,9 +68,18 @@ class HandRadio:
         await self.opened.wait()
 
     def open_s(self) -> float:
-        self.asked += 1
+        self._asked += 1
         self.elapsed_s += self.per_question_s
+        for times, reached in self._curious:
+            if self._asked >= times:
+                reached.set()
         return self.elapsed_s
+
+    async def asked(self, times: int) -> None:
+        """Return once the time in contact was asked for so many times more."""
+        reached = asyncio.Event()
+        self._curious.append((self._asked + times, reached))
+        await reached.wait()
 
 
 class FakeWork:
@@ -134,6 +144,10 @@ class Proxy:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
         return f"{host}:{port}"
+
+    def hold_after(self, more_up: int) -> None:
+        """Hold the first connection back after so many more bytes towards the server."""
+        self._limits["up"] = self.passed_up[0] + more_up
 
     def cut(self) -> None:
         """Reset all connections; later ones are passed on without a limit."""

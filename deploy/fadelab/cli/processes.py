@@ -2,10 +2,10 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import typer
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import exit_code_of
@@ -25,6 +25,15 @@ class AgentFile(StrictModel):
     agent: AgentConfig
     work: WorkbenchConfig = Field(description="Task, partition and training, as on all devices.")
 
+    @model_validator(mode="after")
+    def _device_has_a_part(self) -> Self:
+        if self.agent.device >= self.work.devices:
+            raise ValueError(
+                f"agent.device is {self.agent.device}, but work.devices is {self.work.devices}: "
+                "devices count from 0"
+            )
+        return self
+
 
 def server(
     config: Annotated[Path, typer.Argument(help="JSON file; see docs/schemas.")],
@@ -37,6 +46,11 @@ def server(
     Example: fadelab server server.json --resume
     """
     checked = _read(config, ServerConfig)
+    for task in checked.tasks:
+        if not task.initial.is_file():
+            raise FadelabError(
+                ExitCode.USAGE, f"{config}: there is no initial model of {task.name}: {task.initial}"
+            )
     with _sentences():
         asyncio.run(serve(checked, resume=checked.checkpoint_dir if resume else None))
 
