@@ -112,10 +112,10 @@ class Checkpointer:
     async def _write_all(self) -> None:
         while self._waiting:
             served, self._waiting = self._waiting, []
-            meta, arrays = self._snapshot()
             try:
+                meta, arrays = self._snapshot()
                 await asyncio.to_thread(save, self._directory, meta, arrays)
-            except CheckpointError as error:
+            except Exception as error:  # noqa: BLE001 -- whoever waits has to hear of it
                 for done in served:
                     if not done.done():
                         done.set_exception(error)

@@ -97,6 +97,7 @@ class TaskState:
             "name": self.spec.name,
             "dimension": self.spec.dimension,
             "layout_hash": self.spec.layout_hash,
+            "rule": type(self.rule).__name__,
             "version": newest.number,
             "updates": self.updates,
             "roster": sorted(self.roster),
@@ -110,14 +111,19 @@ class TaskState:
         """Continue from a checkpoint.
 
         Raises:
-            CheckpointError: if it is of another task or model.
+            CheckpointError: if it is of another task, model or aggregation rule.
 
         """
-        for key in ("name", "dimension", "layout_hash"):
-            if meta.get(key) != getattr(self.spec, key):
+        expected = {
+            "name": self.spec.name,
+            "dimension": self.spec.dimension,
+            "layout_hash": self.spec.layout_hash,
+            "rule": type(self.rule).__name__,
+        }
+        for key, value in expected.items():
+            if meta.get(key) != value:
                 raise CheckpointError(
-                    f"the checkpoint's {key} is {meta.get(key)}, "
-                    f"the experiment's is {getattr(self.spec, key)}"
+                    f"the checkpoint's {key} is {meta.get(key)}, the experiment's is {value}"
                 )
         vector = arrays["vector"].astype(np.float32)
         if vector.shape != (self.spec.dimension,):

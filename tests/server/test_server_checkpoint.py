@@ -159,3 +159,14 @@ def test_every_waiter_hears_of_a_failure_and_later_ones_are_served(
 
     asyncio.run(scenario())
     assert checkpoint.load(tmp_path)[0] == {}
+
+
+def test_an_unforeseen_error_reaches_whoever_waits(tmp_path: Path) -> None:
+    def broken() -> tuple[dict[str, object], Arrays]:
+        raise ZeroDivisionError("a defect")
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(Checkpointer(tmp_path, broken).durable(), 5)
+
+    asyncio.run(main())

@@ -21,7 +21,7 @@ from tests.server.harness import (
 
 from fadelab_proto.events import EventLog, read_events
 from fadelab_server.checkpoint import CheckpointError, load, save
-from fadelab_server.config import ServerConfig
+from fadelab_server.config import FedAsyncConfig, ServerConfig
 from fadelab_server.federation import Federation
 from fadelab_server.sessions import JOIN_GRACE_S, Session
 
@@ -209,6 +209,7 @@ def test_devices_that_do_not_return_are_waited_for_during_the_grace(
         ({"run_id": 1}, "is of run"),
         ({"name": "other"}, "the checkpoint's name is digits"),
         ({"layout_hash": 1}, "the checkpoint's layout_hash is 77"),
+        ({"aggregation": FedAsyncConfig()}, "rule is FedAvg, the experiment's is FedAsync"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(
@@ -220,7 +221,7 @@ def test_a_checkpoint_of_something_else_is_refused(
 
     half_a_round(play)
     task = make_config(tmp_path).tasks[0].model_dump()
-    settings = {key: value for key, value in changes.items() if key == "run_id"}
+    settings = {key: value for key, value in changes.items() if key not in task}
     play(resumed, tasks=[task | {k: v for k, v in changes.items() if k in task}], **settings)
 
 

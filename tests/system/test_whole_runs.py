@@ -1,10 +1,12 @@
 import json
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
-from tests.system.conftest import ROOT, Ended
+from tests.system.conftest import QUICKSTART, ROOT, Ended, fadelab
 
 Run = Callable[..., Ended]
 
@@ -139,3 +141,24 @@ def test_a_missing_data_set_is_one_sentence_and_its_code(run: Run, tmp_path: Pat
     assert ended.code == 5
     assert re.search(r"fadelab: .*mnist.*MNIST/raw", ended.output.replace("\n", " "), re.IGNORECASE)
     assert "Traceback" not in ended.output
+
+
+def test_without_user_namespaces_an_ordinary_user_is_told_the_remedy(tmp_path: Path) -> None:
+    # A user namespace in which no further one may be made, entered by a process that then gives
+    # up the capabilities it would need to do without.
+    inside = (
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv "
+        "--bounding-set=-sys_admin,-net_admin --inh-caps=-all "
+        + shlex.join(fadelab("run", str(QUICKSTART), "--out", str(tmp_path / "run")))
+    )
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", inside],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "user namespaces are switched off" in done.stderr
+    assert "sysctl user.max_user_namespaces" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -49,7 +49,8 @@ def server(
     for task in checked.tasks:
         if not task.initial.is_file():
             raise FadelabError(
-                ExitCode.USAGE, f"{config}: there is no initial model of {task.name}: {task.initial}"
+                ExitCode.USAGE,
+                f"{config}: there is no initial model of {task.name}: {task.initial}",
             )
     with _sentences():
         asyncio.run(serve(checked, resume=checked.checkpoint_dir if resume else None))

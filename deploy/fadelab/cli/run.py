@@ -35,7 +35,8 @@ def run(
     run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
     console = Console()
     finished = run_locally(checked, run_dir.absolute(), console)
-    _show(console, run_dir, finished.summary)
+    if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
+        _show(console, run_dir, finished.summary)
     if finished.failure is not None:
         raise finished.failure
     raise typer.Exit(finished.exit_code)

@@ -46,7 +46,8 @@ def run_locally(experiment: Experiment, run_dir: Path, console: Console) -> Fini
     """
     with sockets_dir() as sockets:
         plan = LocalPlan.create(experiment, run_dir, sockets)
-        write_json(run_dir / "manifest.json", build_manifest(plan))
+        manifest = build_manifest(plan)
+        write_json(run_dir / "manifest.json", manifest)
         run = Sandboxed("launcher", lambda channel: supervise(plan, channel))
         failure = None
         try:
@@ -57,6 +58,7 @@ def run_locally(experiment: Experiment, run_dir: Path, console: Console) -> Fini
                 run.wait()
             except FadelabError as error:
                 failure = error
+                write_json(run_dir / "manifest.json", {**manifest, "failure": str(error)})
     summary = finish(run_dir)
     return Finished(summary, failure)
 

@@ -34,7 +34,7 @@ def _result(record: RunRecord, name: str) -> TaskResult:
                 version=int(number(event, "version")),
                 value=number(event, "metric"),
                 loss=None if event["loss"] is None else number(event, "loss"),
-                wire_up_bytes=int(np.interp(t_s, times, totals)) if times else 0,
+                wire_up_bytes=round(float(np.interp(t_s, times, totals))) if times else 0,
             )
         )
     curve.sort(key=lambda point: point.version)
