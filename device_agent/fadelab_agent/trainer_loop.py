@@ -97,7 +97,10 @@ class TrainerLoop:
             fetched_s = self._clock.now_s()
             self._update_number += 1
             trained = await self._train(model)
-            await self._send(self._memory.add(trained.delta), model, fetched_s)
+            status = await self._send(self._memory.add(trained.delta), model, fetched_s)
+            if status == pb.UPLOAD_STATUS_REFUSED_BASE_VERSION:
+                # A server that was restarted may have lost its last version, and publish it anew.
+                trained_version = -1
 
     async def _time_zero(self, directive: pb.Directive) -> None:
         """Wait for emulated time to begin: until then links have no programmed rate yet.
@@ -164,7 +167,9 @@ class TrainerLoop:
         )
         return trained
 
-    async def _send(self, waiting: F32, model: Model, fetched_s: float) -> None:
+    async def _send(
+        self, waiting: F32, model: Model, fetched_s: float
+    ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
         codec = self._decide(waiting, fetched_s)
         chunks = codec.encode(waiting, max_payload_bytes=self._terms.max_payload_bytes)
@@ -179,6 +184,7 @@ class TrainerLoop:
         taken = outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE)
         if taken:
             self._memory.settle(_decoded(codec, chunks, len(waiting)))
+        return outcome.status
 
     def _log_upload(self, update: EncodedUpdate, outcome: UploadOutcome, open_s: float) -> None:
         self._log.write(

@@ -81,8 +81,16 @@ def _for_each_connection(action: Callable[[socket.socket], None]) -> None:
             if not str(entry.readlink()).startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
-                if duplicate.type == socket.SOCK_STREAM and duplicate.family in _INTERNET:
+                if _is_tcp(duplicate) and not _listens(duplicate):
                     action(duplicate)
         except OSError:
-            # A listening socket, or one that was closed between the listing and the action.
+            # It was closed between the listing and the action.
             continue
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return sock.type == socket.SOCK_STREAM and sock.family in _INTERNET
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

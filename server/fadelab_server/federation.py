@@ -315,7 +315,7 @@ class Federation:
     def _new_task(self, spec: TaskSpec) -> TaskState:
         vector = np.load(spec.initial, allow_pickle=False)
         if vector.shape != (spec.dimension,) or vector.dtype != np.float32:
-            raise ValueError(
+            raise CheckpointError(
                 f"{spec.initial} holds {vector.dtype}{list(vector.shape)}, "
                 f"not float32[{spec.dimension}] for task '{spec.name}'"
             )

@@ -50,12 +50,17 @@ class RunWriter:
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
-    def write(self, who: str, t_s: float, event: str, **fields: Any) -> None:
-        role, _, identity = who.partition("-")
+    def write(self, process: str, t_s: float, event: str, /, **fields: Any) -> None:
+        role, _, identity = process.partition("-")
         clock = HandClock()
         clock.time_s = START_S + t_s
         with EventLog(self.folder / "events", role, identity or "0", clock) as log:
             log.write(event, **fields)
+
+    def fail(self, reason: str) -> None:
+        """Note a failure as the launcher does."""
+        path = self.folder / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": reason}))
 
     def schedule(self) -> None:
         zeros = np.zeros(DEVICES)
@@ -195,7 +200,7 @@ def write_end(run: RunWriter) -> None:
         )
     for version, metric, loss in ((0, 0.1, 2.3), (2, 0.6, 1.0), (1, 0.7, 0.9)):
         write_validation(run, version, metric, loss)
-    for t_s, up_bytes in ((1.0, 10_000), (2.0, 60_000), (3.0, 115_000)):
+    for t_s, up_bytes in ((0.0, 5_000), (1.0, 10_000), (2.0, 60_000), (3.0, 115_000)):
         run.write("emulator", t_s, "wire", up_bytes=up_bytes, down_bytes=0)
     run.write("server", 3.0, "run_stopped", reason="the duration of 3 s is over")
     run.write("server", 3.2, "tcp_sent", remote="10.77.1.1", bytes_retransmitted=4_000)

@@ -89,8 +89,10 @@ def test_slow_resumption(tmp_path: Path) -> None:
 
     # Two readings of 12.5 and 212.5 ms: the 95th percentile lies 95 % of the way between them.
     assert reasons(tmp_path, resume) == [
-        "Uplinks resumed late after windows reopened: 5 % after more than 202.5 ms, "
-        "50 ms are allowed."
+        (
+            "Uplinks resumed late after windows reopened: 5 % after more than 202.5 ms, "
+            "50 ms are allowed."
+        )
     ]
 
 
@@ -105,9 +107,11 @@ def test_links_that_do_not_obey_are_named_with_their_ratio(tmp_path: Path) -> No
         )
 
     assert reasons(tmp_path, disobey) == [
-        "2 of 4 links did not obey their programmed rate "
-        "(achieved / programmed outside 0.97 to 1.03): "
-        "device 0 uplink at 0.900, device 0 downlink at 1.100."
+        (
+            "2 of 4 links did not obey their programmed rate "
+            "(achieved / programmed outside 0.97 to 1.03): "
+            "device 0 uplink at 0.900, device 0 downlink at 1.100."
+        )
     ]
 
 
@@ -151,7 +155,5 @@ def test_a_run_without_a_new_version_learned_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_given_in_its_own_words_with_one_full_stop(tmp_path: Path) -> None:
-    def fail(run: RunWriter) -> None:
-        run.write("launcher", 2.0, "run_failed", reason="the server ended with an error.", code=6)
-
-    assert reasons(tmp_path, fail) == ["The run did not finish: the server ended with an error."]
+    found = reasons(tmp_path, lambda run: run.fail("the server ended with an error."))
+    assert found == ["The run did not finish: the server ended with an error."]

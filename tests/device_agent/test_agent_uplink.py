@@ -109,8 +109,10 @@ def test_a_complete_upload(tmp_path: Path) -> None:
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_stood(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+
     async def upload(folder: Path, *, cut: bool) -> Any:
-        folder.mkdir()
         async with (
             running(large_config(folder)) as server,
             proxied(server, hold_up=30000 if cut else None) as (proxy, channel),

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, fork_child
-from fadelab.local.launch import Sandboxed
+from fadelab.local.launch import Sandboxed, sockets_dir
 from fadelab.local.probe import fixed_tick
 from fadelab.results.record import number
 from fadelab_agent.membership import Membership
@@ -63,11 +62,11 @@ def calibrate(rates_bps: Sequence[float], update_bytes: int) -> list[Calibration
         FadelabError: if no sandbox can be had or a transfer failed.
 
     """
-    with tempfile.TemporaryDirectory(prefix="fadelab-calibrate-") as folder:
+    with sockets_dir() as folder:
         sandboxed = Sandboxed(
             "calibration",
             lambda channel: channel.send(
-                results=[asdict(r) for r in _measure(Path(folder), rates_bps, update_bytes)]
+                results=[asdict(r) for r in _measure(folder, rates_bps, update_bytes)]
             ),
         )
         sandboxed.wait()

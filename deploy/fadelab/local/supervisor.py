@@ -120,9 +120,9 @@ class _Run:
             self._log_failure(error)
             raise
         except grpc.aio.AioRpcError as broken:
-            error = await self._cause_of(broken)
-            self._log_failure(error)
-            raise error from None
+            cause = await self._cause_of(broken)
+            self._log_failure(cause)
+            raise cause from None
         finally:
             await self._clean_up()
 

@@ -35,6 +35,9 @@ def _unfinished(record: RunRecord) -> list[str]:
         return [f"The run did not finish: {str(failure).rstrip('.')}."]
     if record.last("server", "run_stopped") is None:
         return ["The run did not finish: the server wrote no end."]
+    # Without it every byte count would read 0 and every link as obedient.
+    if len(record.of("emulator", "link_account")) < record.experiment.devices.count:
+        return ["The run did not finish: the emulator wrote no account of its links."]
     return []
 
 
