@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from fadelab_agent.compute import compute_energy_j, compute_time_s, transmission_energy_j
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.downlink import Downlink, Model
+from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_agent.error_memory import Memory
 from fadelab_agent.membership import Assignment, Membership
 from fadelab_agent.policy import Observation, Policy
 from fadelab_agent.radio import Radio
-from fadelab_agent.uplink import EncodedUpdate, SessionLostError, Uplink, UploadOutcome
+from fadelab_agent.uplink import SessionLostError, Uplink, UploadOutcome
 from fadelab_agent.work import TaskWork, Trained
 from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import Chunk, Codec
 from fadelab_proto.events import EventLog
-from fadelab_proto.packet import Packet
 from fadelab_proto.wire import NEWEST_VERSION
 
 F32 = NDArray[np.float32]
@@ -229,35 +229,17 @@ class TrainerLoop:
 
     def _encode(self, codec: Codec, chunks: list[Chunk], base_version: int) -> EncodedUpdate:
         terms = self._assignment()
-        packets = tuple(
-            Packet(
-                packet_class=pb.PACKET_CLASS_UPDATE,
-                codec=codec.NUMBER,
-                task_index=terms.task_index,
-                device=self._terms.device,
-                run_id=self._terms.run_id,
-                update_id=self._update_number,
-                base_version=base_version,
-                first=chunk.first,
-                count=chunk.count,
-                sequence=sequence,
-                packets=len(chunks),
-                payload=chunk.payload,
-            ).encode()
-            for sequence, chunk in enumerate(chunks)
-        )
-        header = pb.UploadHeader(
+        identity = UpdateIdentity(
+            run_id=self._terms.run_id,
+            device=self._terms.device,
             session=terms.session,
             task_index=terms.task_index,
             update_id=self._update_number,
             base_version=base_version,
             dimension=self._work.dimension,
-            packets=len(packets),
-            payload_bytes=sum(len(chunk.payload) for chunk in chunks),
             samples=self._work.samples,
-            content=EncodedUpdate.content_checksum(packets),
         )
-        return EncodedUpdate(header, packets)
+        return encode_update(identity, codec, chunks)
 
     async def _upload(self, update: EncodedUpdate, outcome: UploadOutcome) -> None:
         while True:

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-import google_crc32c
 import grpc
 from google.protobuf.message import Message
 
+from fadelab_agent.encoded_update import EncodedUpdate
 from fadelab_agent.progress import ProgressWatch, StalledError
 from fadelab_agent.radio import Radio
 from fadelab_proto import federation_pb2 as pb
@@ -25,22 +25,6 @@ _RETRY_PAUSE_S = 0.2
 
 class SessionLostError(RuntimeError):
     """The server does not know this device's session: join again."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedUpdate:
-    """An update ready to be sent."""
-
-    header: pb.UploadHeader
-    packets: tuple[bytes, ...]
-
-    @staticmethod
-    def content_checksum(packets: tuple[bytes, ...]) -> int:
-        """Return the CRC-32C of all packets in order."""
-        checksum = 0
-        for packet in packets:
-            checksum = google_crc32c.extend(checksum, packet)
-        return checksum
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests.server.harness import make_config, running
 
+from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.config import ServerConfig
 
 
@@ -24,5 +25,5 @@ def test_an_initial_vector_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     config = make_config(tmp_path)
     np.save(config.tasks[0].initial, np.zeros(300))
-    with pytest.raises(ValueError, match=r"holds float64\[300\], not float32\[300\]"):
+    with pytest.raises(CheckpointError, match=r"holds float64\[300\], not float32\[300\]"):
         asyncio.run(scenario())

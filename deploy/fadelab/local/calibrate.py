@@ -14,16 +14,17 @@ from fadelab.local.children import Channel, fork_child
 from fadelab.local.launch import Sandboxed, sockets_dir
 from fadelab.local.probe import fixed_tick
 from fadelab.results.record import number
+from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_agent.membership import Membership
 from fadelab_agent.radio import WiredRadio
-from fadelab_agent.uplink import EncodedUpdate, Uplink
+from fadelab_agent.uplink import Uplink
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import QueueSizes
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.codecs import DenseF32
 from fadelab_proto.events import EventLog, read_events
-from fadelab_proto.packet import HEADER_BYTES, Packet
+from fadelab_proto.packet import HEADER_BYTES
 from fadelab_proto.wire import channel_options
 from fadelab_server.app import serve
 from fadelab_server.config import FedAvgConfig, ServerConfig, StopConfig, TaskSpec
@@ -148,35 +149,17 @@ def _update(device: int, dimension: int, session: int) -> EncodedUpdate:
     codec = DenseF32()
     vector = np.random.default_rng(device).standard_normal(dimension, dtype=np.float32)
     chunks = codec.encode(vector, max_payload_bytes=_PAYLOAD_BYTES)
-    packets = tuple(
-        Packet(
-            packet_class=pb.PACKET_CLASS_UPDATE,
-            codec=codec.NUMBER,
-            task_index=0,
-            device=device,
-            run_id=_RUN_ID,
-            update_id=1,
-            base_version=0,
-            first=chunk.first,
-            count=chunk.count,
-            sequence=sequence,
-            packets=len(chunks),
-            payload=chunk.payload,
-        ).encode()
-        for sequence, chunk in enumerate(chunks)
-    )
-    header = pb.UploadHeader(
+    identity = UpdateIdentity(
+        run_id=_RUN_ID,
+        device=device,
         session=session,
         task_index=0,
         update_id=1,
         base_version=0,
         dimension=dimension,
-        packets=len(packets),
-        payload_bytes=4 * dimension,
         samples=1,
-        content=EncodedUpdate.content_checksum(packets),
     )
-    return EncodedUpdate(header, packets)
+    return encode_update(identity, codec, chunks)
 
 
 def _read(folder: Path, rates_bps: Sequence[float]) -> list[Calibration]:

@@ -1,0 +1,75 @@
+"""From a codec's chunks to what the uplink sends: a header and packets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import Chunk, Codec
+from fadelab_proto.packet import Packet
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateIdentity:
+    """Whose update it is, of what."""
+
+    run_id: int
+    device: int
+    session: int
+    task_index: int
+    update_id: int
+    base_version: int
+    dimension: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUpdate:
+    """An update ready to be sent."""
+
+    header: pb.UploadHeader
+    packets: tuple[bytes, ...]
+
+
+def encode_update(identity: UpdateIdentity, codec: Codec, chunks: Sequence[Chunk]) -> EncodedUpdate:
+    """Wrap the chunks of an encoded vector into packets, in their order.
+
+    Args:
+        identity: what every packet carries.
+        codec: what wrote the chunks.
+        chunks: one for each packet, at least one.
+
+    """
+    packets = tuple(
+        Packet(
+            packet_class=pb.PACKET_CLASS_UPDATE,
+            codec=codec.NUMBER,
+            task_index=identity.task_index,
+            device=identity.device,
+            run_id=identity.run_id,
+            update_id=identity.update_id,
+            base_version=identity.base_version,
+            first=chunk.first,
+            count=chunk.count,
+            sequence=sequence,
+            packets=len(chunks),
+            payload=chunk.payload,
+        ).encode()
+        for sequence, chunk in enumerate(chunks)
+    )
+    content = 0
+    for packet in packets:
+        content = google_crc32c.extend(content, packet)
+    header = pb.UploadHeader(
+        session=identity.session,
+        task_index=identity.task_index,
+        update_id=identity.update_id,
+        base_version=identity.base_version,
+        dimension=identity.dimension,
+        packets=len(packets),
+        payload_bytes=sum(len(chunk.payload) for chunk in chunks),
+        samples=identity.samples,
+        content=content,
+    )
+    return EncodedUpdate(header, packets)
