@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
 from fadelab.local.launch import new_run_dir
@@ -34,7 +35,11 @@ def run(
     checked = load_experiment(experiment, settings or [], seed=seed)
     run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
     console = Console()
-    finished = run_locally(checked, run_dir.absolute(), console)
+    view = RunView(checked, console)
+    try:
+        finished = run_locally(checked, run_dir.absolute(), view)
+    finally:
+        view.close()
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
         _show(console, run_dir, finished.summary)
     if finished.failure is not None:

@@ -5,16 +5,15 @@ import contextlib
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import grpc
-from rich.console import Console
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.local.launch import Sandboxed, sockets_dir, write_json
 from fadelab.local.plan import LocalPlan
 from fadelab.local.supervisor import supervise
-from fadelab.local.view import RunView
 from fadelab.manifest import build_manifest
 from fadelab.results.compute import compute_summary
 from fadelab.results.schema import Summary
@@ -39,7 +38,23 @@ class Finished:
         return ExitCode.VALID if self.summary.valid else ExitCode.INVALID_RUN
 
 
-def run_locally(experiment: Experiment, run_dir: Path, console: Console) -> Finished:
+class Observer(Protocol):
+    """Whoever wants to see a run while it goes on."""
+
+    def phase(self, name: str, since_command_s: float) -> None:
+        """Hear that the run has come to a new phase."""
+        ...
+
+    def status(self, status: pb.ServerStatus) -> None:
+        """Hear the server's news."""
+        ...
+
+    def fidelity(self, report: radio_pb2.FidelityReport) -> None:
+        """Hear the emulator's news."""
+        ...
+
+
+def run_locally(experiment: Experiment, run_dir: Path, observer: Observer) -> Finished:
     """Run an experiment on this machine and leave everything in ``run_dir``.
 
     Must be called from the main thread, before this process starts any other thread.
@@ -51,8 +66,7 @@ def run_locally(experiment: Experiment, run_dir: Path, console: Console) -> Fini
         run = Sandboxed("launcher", lambda channel: supervise(plan, channel))
         failure = None
         try:
-            with RunView(experiment, console) as view:
-                asyncio.run(_follow(run, plan, view))
+            asyncio.run(_follow(run, plan, observer))
         finally:
             try:
                 run.wait()
@@ -74,7 +88,7 @@ def finish(run_dir: Path) -> Summary:
     return summary
 
 
-async def _follow(run: Sandboxed, plan: LocalPlan, view: RunView) -> None:
+async def _follow(run: Sandboxed, plan: LocalPlan, observer: Observer) -> None:
     """Show the run until its processes have ended; pass Ctrl-C on, insist on the second."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -90,7 +104,7 @@ async def _follow(run: Sandboxed, plan: LocalPlan, view: RunView) -> None:
         loop.add_signal_handler(number, stop)
     watchers = [
         asyncio.create_task(work)
-        for work in (_messages(run, view), _server(plan, view), _emulator(plan, view))
+        for work in (_messages(run, observer), _server(plan, observer), _emulator(plan, observer))
     ]
     await ended.wait()
     loop.remove_reader(run.descriptor)
@@ -99,24 +113,24 @@ async def _follow(run: Sandboxed, plan: LocalPlan, view: RunView) -> None:
     await asyncio.gather(*watchers, return_exceptions=True)
 
 
-async def _messages(run: Sandboxed, view: RunView) -> None:
+async def _messages(run: Sandboxed, observer: Observer) -> None:
     while (message := await run.channel.receive_async()) is not None:
         run.note(message)
         if "phase" in message:
-            view.phase(str(message["phase"]), float(str(message["since_command_s"])))
+            observer.phase(str(message["phase"]), float(str(message["since_command_s"])))
 
 
-async def _server(plan: LocalPlan, view: RunView) -> None:
+async def _server(plan: LocalPlan, observer: Observer) -> None:
     async with grpc.aio.insecure_channel(
         f"unix:{plan.operator_socket}", options=channel_options()
     ) as channel:
         with contextlib.suppress(grpc.aio.AioRpcError):
             stub = pb_grpc.OperatorStub(channel)
             async for status in stub.WatchStatus(pb.WatchStatusRequest(), wait_for_ready=True):
-                view.status(status)
+                observer.status(status)
 
 
-async def _emulator(plan: LocalPlan, view: RunView) -> None:
+async def _emulator(plan: LocalPlan, observer: Observer) -> None:
     async with grpc.aio.insecure_channel(
         f"unix:{plan.radio_socket}", options=channel_options()
     ) as channel:
@@ -124,4 +138,4 @@ async def _emulator(plan: LocalPlan, view: RunView) -> None:
             stub = radio_pb2_grpc.EmulatorStub(channel)
             request = radio_pb2.WatchFidelityRequest()
             async for report in stub.WatchFidelity(request, wait_for_ready=True):
-                view.fidelity(report)
+                observer.fidelity(report)

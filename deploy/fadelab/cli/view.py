@@ -32,23 +32,23 @@ class RunView:
         self._status = pb.ServerStatus()
         self._fidelity = radio_pb2.FidelityReport()
         self._last_line_s = 0.0
+        self._over = False
         self._live = (
             Live(console=console, auto_refresh=False, transient=True)
             if console.is_terminal
             else None
         )
 
-    def __enter__(self) -> "RunView":
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
 
     def phase(self, name: str, since_command_s: float) -> None:
-        """Say that the run has come to a new phase."""
+        """Say that the run has come to a new phase; after the last one the table goes."""
+        if name == "over":
+            self.close()
+            self._over = True
         if name in _PHASES:
             self._console.print(f"[dim]{since_command_s:6.2f} s[/]  {_PHASES[name]}")
 
@@ -63,7 +63,11 @@ class RunView:
         self._refresh()
 
     def _refresh(self) -> None:
+        if self._over:
+            return
         if self._live is not None:
+            # Started here and not before: by now the run is forked, and rich may use threads.
+            self._live.start()
             self._live.update(self._picture(), refresh=True)
         elif self._status.started and time.monotonic() - self._last_line_s > _LINE_EVERY_S:
             self._last_line_s = time.monotonic()
