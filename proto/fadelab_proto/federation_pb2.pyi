@@ -682,6 +682,7 @@ class DeviceStatus(_message.Message):
     PACKETS_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
+    BYTES_LEFT_FIELD_NUMBER: _builtins.int
     device: _builtins.int
     """The device's number."""
     joined: _builtins.bool
@@ -695,6 +696,8 @@ class DeviceStatus(_message.Message):
     """Staleness of its last taken update, in versions."""
     updates: _builtins.int
     """Updates taken from it."""
+    bytes_left: _builtins.int
+    """Payload bytes of the update that have not arrived yet."""
     def __init__(
         self,
         *,
@@ -705,10 +708,11 @@ class DeviceStatus(_message.Message):
         packets: _builtins.int = ...,
         staleness: _builtins.int = ...,
         updates: _builtins.int = ...,
+        bytes_left: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "joined", b"joined", "packets", b"packets", "packets_received", b"packets_received", "staleness", b"staleness", "update_id", b"update_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_left", b"bytes_left", "device", b"device", "joined", b"joined", "packets", b"packets", "packets_received", b"packets_received", "staleness", b"staleness", "update_id", b"update_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,6 +223,9 @@ class OperatorService(pb_grpc.OperatorServicer):
             update_id=0 if upload is None else upload.header.update_id,
             packets_received=0 if upload is None else len(upload.sequences),
             packets=0 if upload is None else upload.header.packets,
+            bytes_left=(
+                0 if upload is None else upload.header.payload_bytes - upload.payload_bytes
+            ),
             staleness=task.last_staleness.get(session.device, 0),
             updates=task.updates_by_device.get(session.device, 0),
         )

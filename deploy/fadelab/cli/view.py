@@ -126,4 +126,4 @@ def _upload(device: pb.DeviceStatus | None) -> str:
     if device is None or device.packets == 0:
         return ""
     done = round(10 * device.packets_received / device.packets)
-    return "#" * done + "." * (10 - done) + f" {device.packets - device.packets_received} left"
+    return "#" * done + "." * (10 - done) + f" {device.bytes_left / 1e3:.0f} kB left"
