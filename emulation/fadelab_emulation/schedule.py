@@ -71,6 +71,10 @@ class ScheduleWriter:
 
     def write(self, tick: LinkTick) -> None:
         """Append one tick; ValueError unless it is the next one and of the right size."""
+        self.append(self.encode(tick))
+
+    def encode(self, tick: LinkTick) -> bytes:
+        """Return the next tick's record; ValueError unless it is the next and of the right size."""
         if tick.index != self._ticks:
             raise ValueError(f"tick {self._ticks} is due in the schedule, not tick {tick.index}")
         if len(tick.is_open) != self._devices:
@@ -81,9 +85,13 @@ class ScheduleWriter:
         for name in COLUMNS:
             self._record[name] = getattr(tick, name)
         self._record["is_open"] = np.packbits(tick.is_open, bitorder="little")
-        self._file.write(self._record.tobytes())
-        self._file.flush()
         self._ticks += 1
+        return self._record.tobytes()
+
+    def append(self, record: bytes) -> None:
+        """Append a record that :meth:`encode` returned; keep their order."""
+        self._file.write(record)
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file; nothing may be written afterwards."""

@@ -12,8 +12,9 @@ from fadelab_emulation.backends.base import LinkBackend, LinkCounters, Resume
 from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.schedule import ScheduleWriter
 from fadelab_emulation.world import RadioWorld
+from fadelab_emulation.write_behind import WriteBehind
 from fadelab_proto.clock import Clock
-from fadelab_proto.events import EventLog
+from fadelab_proto.events import EventLog, Value
 
 # Reading every interface costs about 10 us for each link: once a second leaves the ticks alone.
 _COUNTERS_EVERY_S = 1.0
@@ -68,6 +69,7 @@ class TickLoop:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._was_open = np.zeros(0, dtype=np.bool_)
         self._counters_due_s = 0.0
+        self._behind = WriteBehind()
         self.lateness = Lateness()
 
     # -- called from other threads ---------------------------------------------------------------
@@ -94,7 +96,7 @@ class TickLoop:
 
     def run(self) -> None:
         """Keep all links open until :meth:`begin`, then follow the world until :meth:`stop`."""
-        with selectors.DefaultSelector() as selector:
+        with self._behind, selectors.DefaultSelector() as selector:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             selector.register(self._backend.resume_fileno(), selectors.EVENT_READ)
             tick = self._next_tick()
@@ -142,7 +144,8 @@ class TickLoop:
     def _carry_out(self, tick: LinkTick) -> None:
         self._backend.apply(tick)
         applied_s = self._clock.now_s()
-        self._schedule.write(tick)
+        record = self._schedule.encode(tick)
+        self._behind.submit(lambda: self._schedule.append(record))
         self._backend.sample()
         self._log_contacts(tick, applied_s)
         self._on_tick(tick)
@@ -150,10 +153,14 @@ class TickLoop:
             self._counters_due_s = applied_s + _COUNTERS_EVERY_S
             self._count()
 
+    def _note(self, event: str, **fields: Value) -> None:
+        self._behind.submit(lambda: self._log.write(event, **fields))
+
     def _count(self) -> None:
         counters = self._backend.counters()
-        self._log.write(
+        self._note(
             "wire",
+            counted_mono_s=round(self._clock.now_s(), 6),
             up_bytes=int(counters.up.wire_bytes.sum()),
             down_bytes=int(counters.down.wire_bytes.sum()),
         )
@@ -162,7 +169,7 @@ class TickLoop:
     def _log_contacts(self, tick: LinkTick, applied_s: float) -> None:
         changed = tick.is_open if tick.index == 0 else tick.is_open != self._was_open
         for device in np.flatnonzero(changed).tolist():
-            self._log.write(
+            self._note(
                 "contact_opened" if tick.is_open[device] else "contact_closed",
                 device=device,
                 tick=tick.index,
@@ -176,7 +183,7 @@ class TickLoop:
             self._log_resume(resume)
 
     def _log_resume(self, resume: Resume) -> None:
-        self._log.write(
+        self._note(
             "resumed",
             device=resume.device,
             opened_mono_s=round(resume.opened_s, 6),

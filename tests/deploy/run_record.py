@@ -201,7 +201,8 @@ def write_end(run: RunWriter) -> None:
     for version, metric, loss in ((0, 0.1, 2.3), (2, 0.6, 1.0), (1, 0.7, 0.9)):
         write_validation(run, version, metric, loss)
     for t_s, up_bytes in ((0.0, 5_000), (1.0, 10_000), (2.0, 60_000), (3.0, 115_000)):
-        run.write("emulator", t_s, "wire", up_bytes=up_bytes, down_bytes=0)
+        counted = {"counted_mono_s": START_S + t_s, "up_bytes": up_bytes, "down_bytes": 0}
+        run.write("emulator", t_s, "wire", **counted)
     run.write("server", 3.0, "run_stopped", reason="the duration of 3 s is over")
     run.write("server", 3.2, "tcp_sent", remote="10.77.1.1", bytes_retransmitted=4_000)
     run.lateness()

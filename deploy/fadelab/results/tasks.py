@@ -20,7 +20,7 @@ def _result(record: RunRecord, name: str) -> TaskResult:
             version = int(number(event, "version"))
             published[version] = number(event, "published_mono_s") - start_mono_s
     wire = record.of("emulator", "wire")
-    times = [number(event, "mono_s") - start_mono_s for event in wire]
+    times = [number(event, "counted_mono_s") - start_mono_s for event in wire]
     totals = [number(event, "up_bytes") for event in wire]
     curve = []
     for event in record.of("server", "validation"):
