@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _VALIDATOR_NICENESS = 10
 # mallopt(3): the number of malloc arenas; each further one costs every agent a megabyte or more.
 _M_ARENA_MAX = -8
-_GRACE_S = 5.0
 # The kernel passes at most 253 descriptors in one message (SCM_MAX_FD).
 _DESCRIPTORS_AT_ONCE = 200
 _VALIDATOR = "validator"
@@ -61,6 +60,11 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
         os.close(descriptor)
     channel.send(forked=True)
     asyncio.run(_watch_over(brood, reports, channel))
+
+
+def grace_s(agents: int) -> float:
+    """Return how long so many agents may take to log their last figures and leave."""
+    return 5.0 + 0.03 * agents
 
 
 def send_descriptors(channel: Channel, descriptors: list[int]) -> None:
@@ -177,7 +181,7 @@ async def _watch_over(brood: dict[int, str], reports: Channel, channel: Channel)
         message = await channel.receive_async()
         ending = True
         signal_agents(signal.SIGTERM, validator=message is None)
-        await asyncio.sleep(_GRACE_S)
+        await asyncio.sleep(grace_s(len(brood)))
         signal_agents(signal.SIGKILL, validator=message is None)
 
     loop.add_signal_handler(signal.SIGCHLD, reap)

@@ -11,7 +11,7 @@ import grpc
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, Message, fork_child
-from fadelab.local.nursery import nursery, send_descriptors
+from fadelab.local.nursery import grace_s, nursery, send_descriptors
 from fadelab.local.plan import LocalPlan
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
@@ -235,8 +235,10 @@ class _Run:
     async def _clean_up(self) -> None:
         """End what still runs; the emulator last, so that it counts every byte."""
         crew, family = self._crew, self._family
+        for_agents_s = _GRACE_S + grace_s(self._plan.experiment.devices.count)
         await asyncio.gather(
-            family.end(crew.server, grace_s=_GRACE_S), family.end(crew.nursery, grace_s=_GRACE_S)
+            family.end(crew.server, grace_s=_GRACE_S),
+            family.end(crew.nursery, grace_s=for_agents_s),
         )
         await family.end(crew.emulator, grace_s=_EMULATOR_GRACE_S)
         self._log.close()
