@@ -223,3 +223,18 @@ def test_end_asks_first_and_then_insists(
 def test_ends_are_put_into_words() -> None:
     assert how_it_ended(3) == "exit code 3"
     assert how_it_ended(-9) == "SIGKILL"
+
+
+def test_giving_up_the_wait_for_an_end_leaves_the_end_to_be_seen() -> None:
+    async def main() -> int:
+        family = Family()
+        child = fork_child("patient", lambda channel: channel.receive() and None)
+        family.adopt(child)
+        waiting = asyncio.create_task(family.ended(child))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        child.channel.send(go=True)
+        return await asyncio.wait_for(family.ended(child), 30)
+
+    assert asyncio.run(main()) == 0

@@ -192,7 +192,8 @@ class Family:
 
     async def ended(self, child: Child) -> int:
         """Wait for a child's end; return its exit code, negative for a signal."""
-        await self._ended[child.name]
+        # Shielded: giving up this wait must not cancel the future that the reaper fulfils.
+        await asyncio.shield(self._ended[child.name])
         assert child.exit_code is not None
         return child.exit_code
 

@@ -120,21 +120,14 @@ class _Run:
             self._log_failure(error)
             raise
         except grpc.aio.AioRpcError as broken:
-            cause = await self._cause_of(broken)
+            # No component has died, or its death would have been reported in place of this.
+            cause = FadelabError(
+                ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
+            )
             self._log_failure(cause)
             raise cause from None
         finally:
             await self._clean_up()
-
-    async def _cause_of(self, broken: grpc.aio.AioRpcError) -> FadelabError:
-        """Return why a call to the server or the emulator failed: mostly, one of them has died."""
-        try:
-            await self._family.unless_one_dies(asyncio.sleep(_GRACE_S))
-        except FadelabError as obituary:
-            return obituary
-        return FadelabError(
-            ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
-        )
 
     async def _start_and_wait(self) -> None:
         plan, family, crew = self._plan, self._family, self._crew
@@ -162,12 +155,9 @@ class _Run:
                 await family.unless_one_dies(self._begin(stub, radio))
                 await family.unless_one_dies(self._over(stub), may_end=("server",))
                 crew.nursery.channel.send(end=True)
-                # The server leaves when the validator has caught up.
-                await asyncio.wait_for(family.ended(crew.server), _VALIDATOR_GRACE_S)
+                await family.unless_one_dies(self._server_leaves(), may_end=("server", "nursery"))
             finally:
                 troubles.cancel()
-        if crew.server.exit_code != 0:
-            raise FadelabError(ExitCode.COMPONENT_FAILED, "the server ended with an error")
 
     async def _message(self, child: Child, key: str) -> Message:
         message = await self._family.unless_one_dies(child.channel.receive_async())
@@ -189,7 +179,6 @@ class _Run:
             request = pb.WatchStatusRequest()
             async for status in stub.WatchStatus(request, wait_for_ready=True):
                 joined = status.joined
-                self._outside.send(joined=joined)
                 if joined == count or self._troubles:
                     return
 
@@ -216,6 +205,16 @@ class _Run:
             if status.stopped:
                 self._phase("over")
                 return
+
+    async def _server_leaves(self) -> None:
+        """Wait for the server's end, which comes when the validator has caught up."""
+        try:
+            await asyncio.wait_for(self._family.ended(self._crew.server), _VALIDATOR_GRACE_S)
+        except TimeoutError:
+            raise FadelabError(
+                ExitCode.COMPONENT_FAILED,
+                f"the server was still there {_VALIDATOR_GRACE_S:.0f} s after the end of the run",
+            ) from None
 
     async def _listen_to_nursery(self) -> None:
         while (message := await self._crew.nursery.channel.receive_async()) is not None:
