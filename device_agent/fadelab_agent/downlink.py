@@ -7,7 +7,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from fadelab_agent.progress import ProgressWatch, StalledError
+from fadelab_agent.progress import (
+    FRUITLESS_ATTEMPTS,
+    RETRY_PAUSE_S,
+    ProgressWatch,
+    StalledError,
+)
 from fadelab_agent.radio import Radio
 from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
@@ -19,10 +24,8 @@ from fadelab_proto.transfer_timer import TransferTimer
 from fadelab_proto.wire import NEWEST_VERSION, SERVICE, FramingError, parse_model_part
 
 _FETCH = f"/{SERVICE}/FetchModel"
-_RETRY_PAUSE_S = 0.2
 # What one attempt without a first packet may cost in unit bytes before it counts as stalled.
 _UNIT_BYTES = 16384
-_FRUITLESS_ATTEMPTS = 3
 
 F32 = NDArray[np.float32]
 
@@ -118,12 +121,12 @@ class Downlink:
             have = 0 if partial is None else partial.packets
             fruitless = 0 if have > had else fruitless + 1
             self._log.write("download_interrupted", cause=cause, packets=have)
-            if fruitless >= _FRUITLESS_ATTEMPTS:
+            if fruitless >= FRUITLESS_ATTEMPTS:
                 raise StalledError(
                     f"{fruitless} attempts in a row brought no packet of the model beyond {have}; "
                     f"last cause: {cause}"
                 )
-            await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+            await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)
 
     async def _receive(
         self,

@@ -15,6 +15,10 @@ from fadelab_agent.radio import Radio
 _PATIENCE = 10.0
 _T = TypeVar("_T")
 
+# Both directions resume alike: after a pause, and not for ever when nothing at all gets through.
+RETRY_PAUSE_S = 0.2
+FRUITLESS_ATTEMPTS = 3
+
 
 class StalledError(RuntimeError):
     """Nothing moved for longer than the link's rate can explain."""

@@ -8,7 +8,12 @@ import grpc
 from google.protobuf.message import Message
 
 from fadelab_agent.encoded_update import EncodedUpdate
-from fadelab_agent.progress import ProgressWatch, StalledError
+from fadelab_agent.progress import (
+    FRUITLESS_ATTEMPTS,
+    RETRY_PAUSE_S,
+    ProgressWatch,
+    StalledError,
+)
 from fadelab_agent.radio import Radio
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
@@ -18,9 +23,6 @@ from fadelab_proto.wire import SERVICE, serialize_part
 _UPLOAD = f"/{SERVICE}/UploadUpdate"
 _Stream = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
 _GOING_ON = (pb.UPLOAD_STATUS_RECEIVING, pb.UPLOAD_STATUS_PARTIAL)
-# Attempts in a row without a single new packet after which an upload is given up.
-_FRUITLESS_ATTEMPTS = 3
-_RETRY_PAUSE_S = 0.2
 
 
 class SessionLostError(RuntimeError):
@@ -100,13 +102,13 @@ class Uplink:
                 acknowledged=len(outcome.acknowledged),
                 packets=len(update.packets),
             )
-            if fruitless >= _FRUITLESS_ATTEMPTS:
+            if fruitless >= FRUITLESS_ATTEMPTS:
                 raise StalledError(
                     f"update {update.header.update_id}: {fruitless} attempts in a row moved no "
                     f"packet beyond {len(outcome.acknowledged)} of {len(update.packets)}; "
                     f"last cause: {cause}"
                 )
-            await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+            await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)
 
     def _watch(self, update: EncodedUpdate) -> ProgressWatch:
         return ProgressWatch(
