@@ -153,7 +153,9 @@ class _Run:
                 await family.unless_one_dies(self._all_joined(stub))
                 self._phase("all_joined")
                 await family.unless_one_dies(self._begin(stub, radio))
-                await family.unless_one_dies(self._over(stub), may_end=("server",))
+                # Agents hear from the server itself that the run is over; the nursery ends with
+                # the last of them, which may be before this process has heard.
+                await family.unless_one_dies(self._over(stub), may_end=("server", "nursery"))
                 crew.nursery.channel.send(end=True)
                 await family.unless_one_dies(self._server_leaves(), may_end=("server", "nursery"))
             finally:
