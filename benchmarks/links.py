@@ -16,7 +16,7 @@ import numpy as np
 
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import QueueSizes
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import LinkTick, plain_tick
 from fadelab_emulation.sandbox import enter_sandbox
 from fadelab_proto.clock import SystemClock
 
@@ -84,21 +84,8 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def state(devices: int, rate_bps: float, *, is_open: bool) -> LinkTick:
-    zeros, rates = np.zeros(devices), np.full(devices, rate_bps)
-    return LinkTick(
-        index=0,
-        t_s=0.0,
-        x_m=zeros,
-        y_m=zeros,
-        distance_m=zeros,
-        snr_up_db=zeros,
-        rate_up_bps=rates,
-        rate_down_bps=rates,
-        loss_up=zeros,
-        loss_down=zeros,
-        is_open=np.full(devices, is_open),
-        predicted_contact_s=zeros,
-    )
+    rates = np.full(devices, rate_bps)
+    return plain_tick(rates, rates, is_open=np.full(devices, is_open))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ import os
 import selectors
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fadelab_emulation.backends.base import LinkBackend, LinkCounters, Resume
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import Lane, LinkTick, PacketLoss
 from fadelab_emulation.schedule import ScheduleWriter
 from fadelab_emulation.world import RadioWorld
 from fadelab_emulation.write_behind import WriteBehind
@@ -197,18 +197,13 @@ _STAGING_RATE_BPS = 20e6
 
 def staging_tick(first: LinkTick) -> LinkTick:
     """Return a tick in which every link is open, at 20 Mbit/s or more and without loss."""
-    devices = len(first.is_open)
-    return LinkTick(
-        index=first.index,
-        t_s=first.t_s,
-        x_m=first.x_m,
-        y_m=first.y_m,
-        distance_m=first.distance_m,
-        snr_up_db=first.snr_up_db,
-        rate_up_bps=np.maximum(first.rate_up_bps, _STAGING_RATE_BPS),
-        rate_down_bps=np.maximum(first.rate_down_bps, _STAGING_RATE_BPS),
-        loss_up=np.zeros(devices),
-        loss_down=np.zeros(devices),
-        is_open=np.ones(devices, dtype=np.bool_),
-        predicted_contact_s=first.predicted_contact_s,
+    shares = [
+        np.maximum(1.0, _STAGING_RATE_BPS / rate_bps)
+        for rate_bps in (first.rate_up_bps, first.rate_down_bps)
+    ]
+    none = PacketLoss.independent(np.zeros(first.devices))
+    up, down = (
+        tuple(Lane(lane.rate_bps * factor, none) for lane in lanes)
+        for lanes, factor in zip((first.up, first.down), shares, strict=True)
     )
+    return replace(first, up=up, down=down, is_open=np.ones(first.devices, dtype=np.bool_))

@@ -15,7 +15,7 @@ import pytest
 
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import SERVER_ADDRESS, QueueSizes, device_address
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import LinkTick, PacketLoss, plain_tick
 from fadelab_emulation.sandbox import enter_sandbox, probe_sandbox
 from fadelab_proto.clock import SystemClock
 
@@ -74,20 +74,13 @@ def make_tick(
     loss_down: float = 0.0,
 ) -> LinkTick:
     """Return a tick in which all links are alike in both directions."""
-    zeros, rates = np.zeros(devices), np.full(devices, rate_bps)
-    return LinkTick(
-        index=0,
-        t_s=0.0,
-        x_m=zeros,
-        y_m=zeros,
-        distance_m=zeros,
-        snr_up_db=zeros,
-        rate_up_bps=rates,
-        rate_down_bps=rates,
-        loss_up=np.full(devices, loss_up),
-        loss_down=np.full(devices, loss_down),
+    rates = np.full(devices, rate_bps)
+    return plain_tick(
+        rates,
+        rates,
         is_open=np.full(devices, is_open),
-        predicted_contact_s=zeros,
+        loss_up=PacketLoss.independent(np.full(devices, loss_up)),
+        loss_down=PacketLoss.independent(np.full(devices, loss_down)),
     )
 
 

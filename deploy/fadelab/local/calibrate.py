@@ -12,7 +12,6 @@ import numpy as np
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, fork_child
 from fadelab.local.launch import Sandboxed, sockets_dir
-from fadelab.local.probe import fixed_tick
 from fadelab.results.record import number
 from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_agent.membership import Membership
@@ -20,6 +19,7 @@ from fadelab_agent.radio import WiredRadio
 from fadelab_agent.uplink import Uplink
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import QueueSizes
+from fadelab_emulation.link_state import plain_tick
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.codecs import DenseF32
@@ -83,7 +83,8 @@ def _measure(folder: Path, rates_bps: Sequence[float], update_bytes: int) -> lis
     dimension = -(-update_bytes // 4)
     np.save(folder / "zero.npy", np.zeros(dimension, dtype=np.float32), allow_pickle=False)
     backend = LiteBackend([QueueSizes.for_rates(rate, rate) for rate in rates_bps], SystemClock())
-    backend.apply(fixed_tick(0, np.array(rates_bps, dtype=np.float64)))
+    programmed_bps = np.array(rates_bps, dtype=np.float64)
+    backend.apply(plain_tick(programmed_bps, programmed_bps))
     senders = []
     for device, rate in enumerate(rates_bps):
         namespace = backend.namespaces[device]

@@ -12,7 +12,7 @@ from fadelab.local.children import PROCESS_PREFIX
 from fadelab.local.launch import Sandboxed
 from fadelab_emulation.backends.lite import LiteBackend
 from fadelab_emulation.backends.topology import QueueSizes
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import LinkTick, PacketLoss, plain_tick
 from fadelab_emulation.netlink.message import NetlinkError
 from fadelab_emulation.sandbox import probe_sandbox
 from fadelab_proto.clock import SystemClock
@@ -171,26 +171,13 @@ def _send(address: str, packets: int) -> None:
 
 
 def _tick(index: int, *, is_open: bool, loss: float) -> LinkTick:
-    return fixed_tick(index, np.array([1e7]), is_open=is_open, loss=loss)
-
-
-def fixed_tick(
-    index: int, rate_bps: np.ndarray, *, is_open: bool = True, loss: float = 0.0
-) -> LinkTick:
-    """Return a tick in which every link has its own fixed rate in both directions."""
-    devices = len(rate_bps)
-    zeros = np.zeros(devices)
-    return LinkTick(
+    rate_bps = np.array([1e7])
+    losses = PacketLoss.independent(np.array([loss]))
+    return plain_tick(
+        rate_bps,
+        rate_bps,
         index=index,
-        t_s=0.1 * index,
-        x_m=zeros,
-        y_m=zeros,
-        distance_m=zeros,
-        snr_up_db=zeros,
-        rate_up_bps=rate_bps,
-        rate_down_bps=rate_bps,
-        loss_up=np.full(devices, loss),
-        loss_down=np.full(devices, loss),
-        is_open=np.full(devices, is_open),
-        predicted_contact_s=zeros,
+        is_open=np.array([is_open]),
+        loss_up=losses,
+        loss_down=losses,
     )

@@ -4,8 +4,13 @@ from typing import Literal
 
 import numpy as np
 
-from fadelab_emulation.contact.base import CONTACT_HORIZON_S, ContactConfig, ContactState
-from fadelab_emulation.mobility.base import Motion
+from fadelab_emulation.contact.base import (
+    CONTACT_HORIZON_S,
+    ContactConfig,
+    ContactState,
+    Sight,
+    nearest_site,
+)
 from fadelab_emulation.scene import Scene
 
 
@@ -23,12 +28,9 @@ class Always:
     """Open links whose end is beyond the horizon."""
 
     def __init__(self, devices: int) -> None:
-        self._state = ContactState(
-            is_open=np.ones(devices, dtype=np.bool_),
-            predicted_s=np.full(devices, CONTACT_HORIZON_S),
-        )
+        self._is_open = np.ones(devices, dtype=np.bool_)
+        self._predicted_s = np.full(devices, CONTACT_HORIZON_S)
 
-    def update(self, motion: Motion) -> ContactState:
-        """Return the same state wherever devices are."""
-        del motion
-        return self._state
+    def update(self, sight: Sight) -> ContactState:
+        """Return open links to the nearest site wherever devices are."""
+        return ContactState(self._is_open, nearest_site(sight.geometry), self._predicted_s)

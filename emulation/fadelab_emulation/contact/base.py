@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from fadelab_emulation.link_state import BoolArray, FloatArray
+import numpy as np
+
+from fadelab_emulation.link_state import BoolArray, FloatArray, IntArray
 from fadelab_emulation.mobility.base import Motion
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.scene import Geometry, Scene
 from fadelab_proto.config import StrictModel
 
 CONTACT_HORIZON_S = 3600.0
@@ -14,18 +16,37 @@ CONTACT_HORIZON_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What a contact model decides by, at one instant."""
+
+    t_s: float
+    """Emulated seconds since the start."""
+    motion: Motion
+    geometry: Geometry
+    snr_db: FloatArray
+    """Mean downlink signal-to-noise ratio from every site, shape ``(devices, sites)``: path loss
+    and shadowing without fading, at the full downlink power."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContactState:
-    """Which links are open, and for how long as far as a device can tell; shape ``(devices,)``."""
+    """Which links are open, to which site, and for how long as far as a device can tell.
+
+    All arrays have shape ``(devices,)``.
+    """
 
     is_open: BoolArray
+    site: IntArray
+    """The serving site; of a closed link, the one that served last or is nearest."""
     predicted_s: FloatArray
-    """Predicted remaining contact, 0 while closed, at most :data:`CONTACT_HORIZON_S`."""
+    """Remaining contact predicted without error from position and velocity, 0 while closed, at
+    most :data:`CONTACT_HORIZON_S`."""
 
 
 class Contact(Protocol):
     """Opens and closes every device's link."""
 
-    def update(self, motion: Motion) -> ContactState:
+    def update(self, sight: Sight) -> ContactState:
         """Return the state at the next instant; called once per tick, in order."""
         ...
 
@@ -33,6 +54,15 @@ class Contact(Protocol):
 class ContactConfig(StrictModel, ABC):
     """The base of every contact model's settings."""
 
+    needs_snr: ClassVar[bool] = False
+    """Whether the model decides by SNR and so needs a rate model with a noise power."""
+
     @abstractmethod
     def build(self, scene: Scene) -> Contact:
         """Return the model for the scene's devices."""
+
+
+def nearest_site(geometry: Geometry) -> IntArray:
+    """Return the number of the site nearest to each device, shape ``(devices,)``."""
+    nearest: IntArray = np.argmin(geometry.horizontal_m, axis=1)
+    return nearest

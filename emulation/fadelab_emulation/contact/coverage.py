@@ -5,9 +5,14 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from fadelab_emulation.contact.base import CONTACT_HORIZON_S, ContactConfig, ContactState
+from fadelab_emulation.contact.base import (
+    CONTACT_HORIZON_S,
+    ContactConfig,
+    ContactState,
+    Sight,
+    nearest_site,
+)
 from fadelab_emulation.link_state import FloatArray
-from fadelab_emulation.mobility.base import Motion
 from fadelab_emulation.scene import Scene
 
 
@@ -46,18 +51,19 @@ class Coverage:
     def __init__(self, config: CoverageConfig, scene: Scene) -> None:
         self._radius_m = config.radius_m
         self._opens_m = config.radius_m - config.hysteresis_m
-        self._scene = scene
         self._is_open = np.zeros(scene.devices, dtype=np.bool_)
 
-    def update(self, motion: Motion) -> ContactState:
+    def update(self, sight: Sight) -> ContactState:
         """Open and close links by distance; predict the end from position and velocity."""
-        offset_m = self._scene.offset_m(motion.position_m)
-        distance_m = np.hypot(offset_m[:, 0], offset_m[:, 1])
+        site = nearest_site(sight.geometry)
+        rows = np.arange(len(site))
         limit_m = np.where(self._is_open, self._radius_m, self._opens_m)
-        self._is_open = distance_m <= limit_m
-        remaining_s = remaining_contact_s(offset_m, motion.velocity_mps, self._radius_m)
+        self._is_open = sight.geometry.horizontal_m[rows, site] <= limit_m
+        offset_m = sight.geometry.offset_m[rows, site]
+        remaining_s = remaining_contact_s(offset_m, sight.motion.velocity_mps, self._radius_m)
         return ContactState(
             is_open=self._is_open,
+            site=site,
             predicted_s=np.where(self._is_open, remaining_s, 0.0),
         )
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
-from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.link_state import BoolArray, FloatArray
 from fadelab_emulation.scene import Scene
 from fadelab_proto.config import StrictModel
 
@@ -19,6 +19,9 @@ class Motion:
     """Shape ``(devices, 2)``; zero for a device that stands."""
     travelled_m: FloatArray
     """Length of the path since the instant before, shape ``(devices,)``: turns included."""
+    present: BoolArray | None = None
+    """Which devices are in the area at all, shape ``(devices,)``; None for all of them. One that
+    is absent keeps its last place (or its first one to come) and has no contact."""
 
 
 class Mobility(Protocol):

@@ -86,7 +86,8 @@ class RingPlacement(Placement):
         """Return the points of the ring."""
         angle = 2 * np.pi * np.arange(scene.devices) / scene.devices
         ring_m = self.distance_m * np.column_stack([np.cos(angle), np.sin(angle)])
-        return np.asarray(scene.base_station_m, dtype=np.float64) + ring_m
+        places_m: FloatArray = scene.sites_m[0] + ring_m
+        return places_m
 
 
 class StaticConfig(MobilityConfig):

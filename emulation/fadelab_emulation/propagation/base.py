@@ -6,7 +6,8 @@ from enum import IntEnum
 from typing import Protocol
 
 from fadelab_emulation.link_state import FloatArray
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.mobility.base import Motion
+from fadelab_emulation.scene import Geometry, Scene
 from fadelab_proto.config import StrictModel
 
 SPEED_OF_LIGHT_MPS = 299_792_458.0
@@ -17,13 +18,30 @@ class ChannelDraw(IntEnum):
 
     SHADOWING = 1
     FADING = 2
+    LINE_OF_SIGHT = 3
+    BLOCKAGE = 4
+    SMALL_SCALE = 5
+    SITES = 6
+    PREDICTION = 7
+    CONTACT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLoss:
+    """Loss of power that does not change within a wavelength, without shadowing."""
+
+    loss_db: FloatArray
+    """Shape ``(devices, sites)``."""
+    shadowing_std_db: FloatArray | None = None
+    """Standard deviation that the model's standard gives for each link, shape
+    ``(devices, sites)``; None where it gives none."""
 
 
 class PathLoss(Protocol):
-    """Mean loss of power over distance."""
+    """Mean loss of power over distance, line of sight or its absence included."""
 
-    def loss_db(self, distance_m: FloatArray) -> FloatArray:
-        """Return the loss in dB, >= 0, of the same shape as ``distance_m``."""
+    def advance(self, geometry: Geometry, motion: Motion) -> MeanLoss:
+        """Return the loss at the next instant; called once per tick, in order."""
         ...
 
 
@@ -32,12 +50,12 @@ class PathLossConfig(StrictModel, ABC):
 
     @abstractmethod
     def build(self, scene: Scene) -> PathLoss:
-        """Return the model at the scene's carrier frequency."""
+        """Return the model at the scene's carrier frequency; ValueError where it does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class FadingBlocks:
-    """Small-scale fading during one tick, as blocks in which it is constant."""
+    """Small-scale fading of the serving link during one tick, as blocks in which it is constant."""
 
     power: FloatArray
     """Power gain relative to the local mean (so its mean is 1), shape ``(blocks, devices)``."""
@@ -45,11 +63,29 @@ class FadingBlocks:
     """Part of the tick that each block fills, shape ``(blocks,)``, adding up to 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class FadingLaw:
+    """The distribution of the power gain as a sum of points, for expectations over it."""
+
+    power: FloatArray
+    """Shape ``(points,)``; the weighted mean is 1."""
+    weight: FloatArray
+    """Shape ``(points,)``, adding up to 1."""
+
+
 class Fading(Protocol):
     """Small-scale fading over time."""
 
-    def during(self, start_s: float, duration_s: float) -> FadingBlocks:
-        """Return the blocks of ``[start_s, start_s + duration_s)``; the same for the same span."""
+    @property
+    def law(self) -> FadingLaw:
+        """The stationary distribution of the power gain."""
+        ...
+
+    def during(self, start_s: float, duration_s: float, speed_mps: FloatArray) -> FadingBlocks:
+        """Return the blocks of ``[start_s, start_s + duration_s)``; called once per tick, in order.
+
+        ``speed_mps``, shape ``(devices,)``, holds for the span and gives the Doppler spread.
+        """
         ...
 
 

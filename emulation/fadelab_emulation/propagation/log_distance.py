@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fadelab_emulation.link_state import FloatArray
-from fadelab_emulation.propagation.base import SPEED_OF_LIGHT_MPS, PathLossConfig
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.mobility.base import Motion
+from fadelab_emulation.propagation.base import SPEED_OF_LIGHT_MPS, MeanLoss, PathLossConfig
+from fadelab_emulation.scene import Geometry, Scene
 
 
 def free_space_loss_db(distance_m: float, carrier_hz: float) -> float:
@@ -59,7 +59,8 @@ class LogDistance:
         self._reference_distance_m = reference_distance_m
         self._reference_loss_db = reference_loss_db
 
-    def loss_db(self, distance_m: FloatArray) -> FloatArray:
+    def advance(self, geometry: Geometry, motion: Motion) -> MeanLoss:
         """Return the loss in dB, that at the reference distance for anything nearer."""
-        ratio = np.maximum(distance_m / self._reference_distance_m, 1.0)
-        return self._reference_loss_db + 10 * self._exponent * np.log10(ratio)
+        del motion
+        ratio = np.maximum(geometry.distance_m / self._reference_distance_m, 1.0)
+        return MeanLoss(self._reference_loss_db + 10 * self._exponent * np.log10(ratio))

@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from fadelab_emulation.propagation.base import FadingBlocks, FadingConfig
+from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.propagation.base import FadingBlocks, FadingConfig, FadingLaw
 from fadelab_emulation.scene import Scene
 
 
@@ -24,7 +25,12 @@ class NoFading:
     def __init__(self, devices: int) -> None:
         self._blocks = FadingBlocks(power=np.ones((1, devices)), share=np.ones(1))
 
-    def during(self, start_s: float, duration_s: float) -> FadingBlocks:
+    @property
+    def law(self) -> FadingLaw:
+        """The gain 1 with certainty."""
+        return FadingLaw(power=np.ones(1), weight=np.ones(1))
+
+    def during(self, start_s: float, duration_s: float, speed_mps: FloatArray) -> FadingBlocks:
         """Return one block of gain 1."""
-        del start_s, duration_s
+        del start_s, duration_s, speed_mps
         return self._blocks

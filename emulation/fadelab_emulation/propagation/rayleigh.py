@@ -6,11 +6,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fadelab_emulation.propagation.base import ChannelDraw, FadingBlocks, FadingConfig
+from fadelab_emulation.link_state import FloatArray
+from fadelab_emulation.propagation.base import ChannelDraw, FadingBlocks, FadingConfig, FadingLaw
 from fadelab_emulation.scene import Scene
 from fadelab_proto.seeds import Stream, generator
 
 _MOST_BLOCKS_PER_TICK = 1000
+_LAW_POINTS = 32
 _NEGLIGIBLE_BLOCK = 1e-9
 """Shorter spans, relative to a block, come from rounding and not from the model."""
 
@@ -51,8 +53,15 @@ class RayleighFading:
         self._coherence_s = coherence_s
         self._scene = scene
 
-    def during(self, start_s: float, duration_s: float) -> FadingBlocks:
+    @property
+    def law(self) -> FadingLaw:
+        """The exponential law by Gauss-Laguerre quadrature."""
+        points, weights = np.polynomial.laguerre.laggauss(_LAW_POINTS)
+        return FadingLaw(power=points, weight=weights)
+
+    def during(self, start_s: float, duration_s: float, speed_mps: FloatArray) -> FadingBlocks:
         """Return every block that overlaps the span, weighted by its overlap."""
+        del speed_mps
         start = start_s / self._coherence_s
         end = (start_s + duration_s) / self._coherence_s
         first = math.floor(start + _NEGLIGIBLE_BLOCK)

@@ -19,8 +19,12 @@ from fadelab_proto.seeds import Stream, generator
 class ShadowingConfig(StrictModel):
     """Loss by what stands between the antennas, a normal variable in dB."""
 
-    std_db: float = Field(
-        default=0.0, ge=0, le=20, description="Standard deviation; 0 switches shadowing off."
+    std_db: float | None = Field(
+        default=None,
+        ge=0,
+        le=20,
+        description="Standard deviation; 0 switches shadowing off; left out: what the path-loss "
+        "model's standard says, 0 where it says nothing.",
     )
     decorrelation_m: float = Field(
         default=10.0,
@@ -34,9 +38,9 @@ class ShadowingConfig(StrictModel):
 
 
 class Shadowing:
-    """A first-order autoregressive walk per device, stationary from its first value.
+    """A first-order autoregressive walk per device and site, stationary from its first value.
 
-    Devices are independent of each other, and a device's numbers do not depend on how many others
+    Links are independent of each other, and a device's numbers do not depend on how many others
     there are. Both directions of a link see the same shadowing.
     """
 
@@ -44,17 +48,26 @@ class Shadowing:
         self._config = config
         self._scene = scene
         self._steps = 0
-        self._normal = np.zeros(scene.devices)
+        self._normal = np.zeros((scene.devices, scene.sites))
 
-    def advance(self, travelled_m: FloatArray) -> FloatArray:
-        """Return the shadowing loss in dB after each device went on by ``travelled_m``."""
+    def advance(self, travelled_m: FloatArray, own_std_db: FloatArray | None) -> FloatArray:
+        """Return the shadowing loss in dB, shape ``(devices, sites)``.
+
+        Args:
+            travelled_m: how far each device went since the last call, shape ``(devices,)``.
+            own_std_db: the path-loss model's own standard deviation of each link, used where the
+                settings give none.
+
+        """
         fresh = generator(
             self._scene.seed, Stream.CHANNEL, ChannelDraw.SHADOWING, self._steps
-        ).standard_normal(self._scene.devices)
+        ).standard_normal((self._scene.devices, self._scene.sites))
         if self._steps == 0:
             self._normal = fresh
         else:
-            kept = np.exp2(-travelled_m / self._config.decorrelation_m)
+            kept = np.exp2(-travelled_m / self._config.decorrelation_m)[:, None]
             self._normal = kept * self._normal + np.sqrt(1 - kept**2) * fresh
         self._steps += 1
-        return self._config.std_db * self._normal
+        if self._config.std_db is not None:
+            return self._config.std_db * self._normal
+        return np.zeros_like(self._normal) if own_std_db is None else own_std_db * self._normal

@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
-from fadelab_emulation.link_state import FloatArray
+import numpy as np
+
+from fadelab_emulation.link_state import FloatArray, IntArray
 from fadelab_emulation.scene import Scene
 from fadelab_proto.config import StrictModel
 
@@ -13,13 +15,23 @@ MIN_RATE_BPS = 64_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelGain:
+class Channel:
     """The channel of every device during one tick, the same in both directions."""
 
-    power_gain: FloatArray
-    """Received over transmitted power, shape ``(blocks, devices)``: one row per fading block."""
+    gain: FloatArray
+    """Received over transmitted power by path loss and shadowing, shape ``(devices, sites)``."""
+    site: IntArray
+    """Each device's serving site, shape ``(devices,)``."""
+    fading: FloatArray
+    """Power gain of the serving link relative to its mean, shape ``(blocks, devices)`` or
+    ``(blocks, 1)``: one row per fading block."""
     share: FloatArray
     """Part of the tick that each block fills, shape ``(blocks,)``, adding up to 1."""
+
+    @property
+    def power_gain(self) -> FloatArray:
+        """The serving link's gain with fading, shape ``(blocks, devices)``."""
+        return self.gain[np.arange(len(self.site)), self.site] * self.fading
 
     def mean(self, per_block: FloatArray) -> FloatArray:
         """Return the mean over the tick of values of shape ``(blocks, devices)``.
@@ -50,8 +62,13 @@ class RateModel(Protocol):
     cut its contact window in pieces.
     """
 
+    @property
+    def noise_w(self) -> float | None:
+        """Noise power of a receiver; None where rates are given and not computed."""
+        ...
+
     def rates(
-        self, gain: ChannelGain, uplink_power_w: FloatArray, downlink_power_w: float
+        self, channel: Channel, uplink_power_w: FloatArray, downlink_power_w: float
     ) -> LinkRates:
         """Return SNR and rates; ``uplink_power_w`` has shape ``(devices,)``."""
         ...

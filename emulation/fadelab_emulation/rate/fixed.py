@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from fadelab_emulation.link_state import FloatArray
-from fadelab_emulation.rate.base import MIN_RATE_BPS, ChannelGain, LinkRates, RateConfig
+from fadelab_emulation.rate.base import MIN_RATE_BPS, Channel, LinkRates, RateConfig
 from fadelab_emulation.scene import Scene
 
 
@@ -33,6 +33,8 @@ class FixedRateConfig(RateConfig):
 class FixedRate:
     """Constant rates for ``devices`` devices."""
 
+    noise_w: float | None = None
+
     def __init__(self, config: FixedRateConfig, devices: int) -> None:
         self._rates = LinkRates(
             snr_up_db=np.full(devices, config.snr_db),
@@ -41,8 +43,8 @@ class FixedRate:
         )
 
     def rates(
-        self, gain: ChannelGain, uplink_power_w: FloatArray, downlink_power_w: float
+        self, channel: Channel, uplink_power_w: FloatArray, downlink_power_w: float
     ) -> LinkRates:
         """Return the constant rates whatever the channel and the powers are."""
-        del gain, uplink_power_w, downlink_power_w
+        del channel, uplink_power_w, downlink_power_w
         return self._rates

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fadelab_emulation.link_state import FloatArray
-from fadelab_emulation.rate.base import MIN_RATE_BPS, ChannelGain, LinkRates, RateConfig
+from fadelab_emulation.rate.base import MIN_RATE_BPS, Channel, LinkRates, RateConfig
 from fadelab_emulation.scene import Scene
 
 THERMAL_NOISE_DBM_PER_HZ = -174.0
@@ -68,24 +68,25 @@ class Shannon:
     """
 
     def __init__(self, config: ShannonConfig) -> None:
-        self._noise_w = noise_power_w(
+        self.noise_w: float = noise_power_w(
             config.bandwidth_hz, config.noise_dbm_per_hz, config.noise_figure_db
         )
         self._scale_bps = config.efficiency * config.bandwidth_hz
         self._max_rate_bps = math.inf if config.max_rate_bps is None else config.max_rate_bps
 
     def rates(
-        self, gain: ChannelGain, uplink_power_w: FloatArray, downlink_power_w: float
+        self, channel: Channel, uplink_power_w: FloatArray, downlink_power_w: float
     ) -> LinkRates:
         """Return SNR and rates of every device; devices do not disturb each other."""
-        snr_up = gain.power_gain * (uplink_power_w / self._noise_w)
-        snr_down = gain.power_gain * (downlink_power_w / self._noise_w)
+        power_gain = channel.power_gain
+        snr_up = power_gain * (uplink_power_w / self.noise_w)
+        snr_down = power_gain * (downlink_power_w / self.noise_w)
         return LinkRates(
-            snr_up_db=10 * np.log10(gain.mean(snr_up)),
-            rate_up_bps=self._effective_bps(snr_up, gain),
-            rate_down_bps=self._effective_bps(snr_down, gain),
+            snr_up_db=10 * np.log10(channel.mean(snr_up)),
+            rate_up_bps=self._effective_bps(snr_up, channel),
+            rate_down_bps=self._effective_bps(snr_down, channel),
         )
 
-    def _effective_bps(self, snr: FloatArray, gain: ChannelGain) -> FloatArray:
+    def _effective_bps(self, snr: FloatArray, channel: Channel) -> FloatArray:
         per_block = np.minimum(self._scale_bps * np.log2(1 + snr), self._max_rate_bps)
-        return np.maximum(gain.mean(per_block), MIN_RATE_BPS)
+        return np.maximum(channel.mean(per_block), MIN_RATE_BPS)
