@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import make_scene
 from scipy import stats
 
 from fadelab_emulation.mobility.random_waypoint import (
@@ -14,7 +15,6 @@ from fadelab_emulation.mobility.random_waypoint import (
     mean_leg_m,
     pause_probability,
 )
-from fadelab_emulation.scene import Scene
 
 AREA_M = (600.0, 400.0)
 
@@ -26,7 +26,7 @@ def walkers(
     pause_s: tuple[float, float] = (0.0, 0.0),
     area_m: tuple[float, float] = AREA_M,
 ) -> RandomWaypoint:
-    scene = Scene(area_m, (area_m[0] / 2, area_m[1] / 2), 5.9e9, devices, seed)
+    scene = make_scene(devices, area_m=area_m, seed=seed)
     return RandomWaypointConfig(speed_mps=speed_mps, pause_s=pause_s).build(scene)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scenes import make_scene
 
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.link_state import FloatArray
@@ -13,26 +14,15 @@ from fadelab_emulation.mobility.static import (
     StaticConfig,
     UniformPlacement,
 )
-from fadelab_emulation.scene import Scene
-
-
-def scene(devices: int, seed: int = 1) -> Scene:
-    return Scene(
-        area_m=(400.0, 300.0),
-        base_station_m=(200.0, 150.0),
-        carrier_hz=5.9e9,
-        devices=devices,
-        seed=seed,
-    )
 
 
 def places(placement: Placement, devices: int, seed: int = 1) -> FloatArray:
-    return placement.place(scene(devices, seed))
+    return placement.place(make_scene(devices, seed=seed))
 
 
 def test_listed_places_are_taken_as_they_are_and_never_change() -> None:
     listed = [(0.0, 0.0), (400.0, 300.0), (10.0, 20.0)]
-    model = StaticConfig(placement=ListedPlacement(positions_m=listed)).build(scene(3))
+    model = StaticConfig(placement=ListedPlacement(positions_m=listed)).build(make_scene(3))
     for duration_s in (0.0, 0.1, 1e6):
         motion = model.advance(duration_s)
         assert motion.position_m.tolist() == [list(place) for place in listed]
