@@ -2,52 +2,56 @@
 
 import numpy as np
 import pytest
+from places import check_first_devices_keep_theirs, evaluate, line_scene
 
-from fadelab_emulation.propagation.log_distance import (
-    LogDistance,
-    LogDistanceConfig,
-    free_space_loss_db,
-)
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.propagation.free_space import free_space_loss_db
+from fadelab_emulation.propagation.log_distance import LogDistanceConfig
 
 
-def built(config: LogDistanceConfig, carrier_hz: float = 5.9e9) -> LogDistance:
-    return config.build(Scene((10.0, 10.0), (5.0, 5.0), carrier_hz, 1, 0))
-
-
-@pytest.mark.parametrize(
-    ("distance_m", "carrier_hz", "loss_db"),
-    [
-        # 32.45 + 20 log10(f/MHz) + 20 log10(d/km), by hand.
-        (1.0, 2.4e9, 40.05),
-        (1.0, 5.9e9, 47.86),
-        (1000.0, 1e9, 92.45),
-    ],
-)
-def test_free_space_by_hand(distance_m: float, carrier_hz: float, loss_db: float) -> None:
-    assert free_space_loss_db(distance_m, carrier_hz) == pytest.approx(loss_db, abs=0.01)
+def losses_db(
+    config: LogDistanceConfig,
+    ground_m: list[float],
+    carrier_hz: float = 5.9e9,
+    site_height_m: float = 1.5,
+) -> list[float]:
+    scene = line_scene(len(ground_m), carrier_hz=carrier_hz, site_height_m=site_height_m)
+    return evaluate(config, scene, ground_m).loss_db[:, 0].tolist()
 
 
 def test_exponent_two_is_free_space_everywhere() -> None:
-    model = built(LogDistanceConfig(exponent=2.0))
-    for distance_m in (1.0, 37.0, 900.0):
-        expected = free_space_loss_db(distance_m, 5.9e9)
-        assert model.loss_db(np.array([distance_m]))[0] == pytest.approx(expected)
+    ground_m = [1.0, 37.0, 900.0]
+    expected = free_space_loss_db(np.array(ground_m), 5.9e9)
+    assert losses_db(LogDistanceConfig(exponent=2.0), ground_m) == pytest.approx(expected)
 
 
 def test_a_decade_costs_ten_times_the_exponent() -> None:
-    model = built(LogDistanceConfig(exponent=3.5, reference_distance_m=2.0, reference_loss_db=60.0))
-    assert model.loss_db(np.array([2.0, 20.0, 200.0])) == pytest.approx([60.0, 95.0, 130.0])
+    config = LogDistanceConfig(exponent=3.5, reference_distance_m=2.0, reference_loss_db=60.0)
+    assert losses_db(config, [2.0, 20.0, 200.0]) == pytest.approx([60.0, 95.0, 130.0])
 
 
 def test_nearer_than_the_reference_is_as_at_the_reference() -> None:
-    model = built(LogDistanceConfig(reference_distance_m=5.0, reference_loss_db=50.0))
-    assert model.loss_db(np.array([0.0, 1.0, 5.0])).tolist() == [50.0, 50.0, 50.0]
+    config = LogDistanceConfig(reference_distance_m=5.0, reference_loss_db=50.0)
+    assert losses_db(config, [0.0, 1.0, 5.0]) == [50.0, 50.0, 50.0]
 
 
 def test_no_antenna_amplifies() -> None:
-    model = built(LogDistanceConfig(reference_distance_m=0.1), carrier_hz=1e6)
-    assert model.loss_db(np.array([0.1]))[0] == 0.0
+    config = LogDistanceConfig(reference_distance_m=0.1)
+    assert losses_db(config, [0.1], carrier_hz=1e6) == [0.0]
+
+
+def test_the_usual_cell_free_gain() -> None:
+    # -30.5 - 36.7 log10(d) dB with access points 10 m above the devices: at 100 m on the ground,
+    # d = sqrt(100^2 + 10^2) = 100.4988 m, log10(d) = 2.002161, 36.7 * 2.002161 = 73.4793.
+    config = LogDistanceConfig(exponent=3.67, reference_loss_db=30.5)
+    assert losses_db(config, [100.0], site_height_m=11.5) == pytest.approx([103.9793], abs=1e-3)
+
+
+def test_it_leaves_shadowing_to_the_settings() -> None:
+    assert evaluate(LogDistanceConfig(), line_scene(), [50.0]).shadowing_std_db is None
+
+
+def test_first_devices_keep_theirs() -> None:
+    check_first_devices_keep_theirs(LogDistanceConfig())
 
 
 @pytest.mark.parametrize(

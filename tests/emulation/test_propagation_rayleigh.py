@@ -1,27 +1,26 @@
-"""Rayleigh block fading: exponential power of mean 1, constant within a block."""
+"""Block fading: exponential power of mean 1 for Rayleigh, constant within a block."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scenes import make_scene
 from scipy import stats
 
+from fadelab_emulation.propagation.base import Fading
 from fadelab_emulation.propagation.no_fading import NoFadingConfig
-from fadelab_emulation.propagation.rayleigh import RayleighConfig, RayleighFading
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.propagation.rayleigh import RayleighConfig
+
+NO_SPEED = np.zeros(4)
 
 
-def scene(devices: int, seed: int = 11) -> Scene:
-    return Scene((10.0, 10.0), (5.0, 5.0), 5.9e9, devices, seed)
-
-
-def fading(coherence_s: float, devices: int = 4, seed: int = 11) -> RayleighFading:
-    return RayleighConfig(coherence_s=coherence_s).build(scene(devices, seed))
+def fading(coherence_s: float, devices: int = 4, seed: int = 11) -> Fading:
+    return RayleighConfig(coherence_s=coherence_s).build(make_scene(devices, seed=seed))
 
 
 def test_power_is_exponential_with_mean_one_over_devices_and_over_time() -> None:
-    over_devices = fading(1.0, devices=20_000).during(0.0, 1.0).power[0]
-    over_time = fading(1.0, devices=1).during(0.0, 5000.0).power[:, 0]
+    over_devices = fading(1.0, devices=20_000).during(0.0, 1.0, np.zeros(20_000)).power[0]
+    over_time = fading(1.0, devices=1).during(0.0, 5000.0, np.zeros(1)).power[:, 0]
     for power in (over_devices, over_time):
         assert stats.kstest(power, "expon").pvalue > 1e-3
         assert power.mean() == pytest.approx(1.0, abs=4 / np.sqrt(power.size))
@@ -31,7 +30,7 @@ def test_power_is_exponential_with_mean_one_over_devices_and_over_time() -> None
 
 def test_a_block_outlasts_ticks_until_its_coherence_time_is_over() -> None:
     model = fading(0.3)
-    values = [model.during(tick * 0.1, 0.1) for tick in range(9)]
+    values = [model.during(tick * 0.1, 0.1, NO_SPEED) for tick in range(9)]
     assert all(blocks.share.tolist() == [1.0] for blocks in values)
     first = [blocks.power[0, 0] for blocks in values]
     assert first[0] == first[1] == first[2]
@@ -41,14 +40,14 @@ def test_a_block_outlasts_ticks_until_its_coherence_time_is_over() -> None:
 
 
 def test_blocks_shorter_than_a_tick_are_all_there() -> None:
-    blocks = fading(0.02).during(0.1, 0.1)
+    blocks = fading(0.02).during(0.1, 0.1, NO_SPEED)
     assert blocks.power.shape == (5, 4)
     assert blocks.share == pytest.approx([0.2] * 5)
-    assert np.array_equal(blocks.power[0], fading(0.02).during(0.1, 0.02).power[0])
+    assert np.array_equal(blocks.power[0], fading(0.02).during(0.1, 0.02, NO_SPEED).power[0])
 
 
 def test_a_block_edge_inside_a_tick_splits_it_by_time() -> None:
-    blocks = fading(0.25).during(0.2, 0.1)
+    blocks = fading(0.25).during(0.2, 0.1, NO_SPEED)
     assert blocks.share == pytest.approx([0.5, 0.5])
     assert blocks.power.shape == (2, 4)
 
@@ -59,7 +58,7 @@ def test_a_block_edge_inside_a_tick_splits_it_by_time() -> None:
     coherence_s=st.floats(0.01, 3.0),
 )
 def test_shares_add_up_and_stay_positive(tick: int, tick_s: float, coherence_s: float) -> None:
-    blocks = fading(coherence_s).during(tick * tick_s, tick_s)
+    blocks = fading(coherence_s).during(tick * tick_s, tick_s, NO_SPEED)
     assert blocks.share.sum() == pytest.approx(1.0)
     assert np.all(blocks.share > 0)
     assert len(blocks.share) == len(blocks.power) <= tick_s / coherence_s + 2
@@ -67,9 +66,9 @@ def test_shares_add_up_and_stay_positive(tick: int, tick_s: float, coherence_s: 
 
 def test_any_span_can_be_asked_for_in_any_order() -> None:
     model, other = fading(0.2), fading(0.2)
-    late, early = model.during(50.0, 0.1), model.during(0.0, 0.1)
-    assert np.array_equal(other.during(0.0, 0.1).power, early.power)
-    assert np.array_equal(other.during(50.0, 0.1).power, late.power)
+    late, early = model.during(50.0, 0.1, NO_SPEED), model.during(0.0, 0.1, NO_SPEED)
+    assert np.array_equal(other.during(0.0, 0.1, NO_SPEED).power, early.power)
+    assert np.array_equal(other.during(50.0, 0.1, NO_SPEED).power, late.power)
     assert not np.array_equal(early.power, late.power)
 
 
@@ -80,6 +79,8 @@ def test_a_coherence_time_far_below_the_tick_is_refused() -> None:
 
 
 def test_without_fading_the_gain_is_one() -> None:
-    blocks = NoFadingConfig().build(scene(3)).during(12.3, 0.1)
+    model = NoFadingConfig().build(make_scene(3))
+    blocks = model.during(12.3, 0.1, np.full(3, 9.0))
     assert blocks.power.tolist() == [[1.0, 1.0, 1.0]]
     assert blocks.share.tolist() == [1.0]
+    assert (model.law.power.tolist(), model.law.weight.tolist()) == ([1.0], [1.0])

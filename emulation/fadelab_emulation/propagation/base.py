@@ -24,6 +24,7 @@ class ChannelDraw(IntEnum):
     SITES = 6
     PREDICTION = 7
     CONTACT = 8
+    TRACE = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,23 @@
 """Log-distance path loss: a straight line over the logarithm of distance."""
 
-import math
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from fadelab_emulation.mobility.base import Motion
-from fadelab_emulation.propagation.base import SPEED_OF_LIGHT_MPS, MeanLoss, PathLossConfig
+from fadelab_emulation.propagation.base import MeanLoss, PathLossConfig
+from fadelab_emulation.propagation.free_space import free_space_loss_db
 from fadelab_emulation.scene import Geometry, Scene
 
 
-def free_space_loss_db(distance_m: float, carrier_hz: float) -> float:
-    """Return the loss between isotropic antennas in free space (Friis 1946), dB."""
-    return 20 * math.log10(4 * math.pi * distance_m * carrier_hz / SPEED_OF_LIGHT_MPS)
-
-
 class LogDistanceConfig(PathLossConfig):
-    """Loss that grows by ``10 * exponent`` dB per decade of distance."""
+    """Loss that grows by ``10 * exponent`` dB per decade of distance.
+
+    The usual cell-free set-up, ``-30.5 - 36.7 log10(d)`` dB of gain (O. T. Demir, E. Bjornson,
+    L. Sanguinetti, "Foundations of User-Centric Cell-Free Massive MIMO", 2021), is an exponent of
+    3.67 with a reference loss of 30.5 dB at 1 m.
+    """
 
     kind: Literal["log_distance"] = "log_distance"
     exponent: float = Field(
@@ -41,8 +41,8 @@ class LogDistanceConfig(PathLossConfig):
         """Return the model, its reference loss from free space where none is given."""
         reference_db = self.reference_loss_db
         if reference_db is None:
-            # Within a wavelength or so the formula turns negative: no antenna amplifies.
-            reference_db = max(0.0, free_space_loss_db(self.reference_distance_m, scene.carrier_hz))
+            distance_m = np.asarray(self.reference_distance_m)
+            reference_db = float(free_space_loss_db(distance_m, scene.carrier_hz))
         return LogDistance(self.exponent, self.reference_distance_m, reference_db)
 
 

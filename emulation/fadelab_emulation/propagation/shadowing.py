@@ -6,14 +6,16 @@ that is ``exp(-ln 2 * travelled / decorrelation)``. Texts that write ``exp(-d / 
 ln 2 (3GPP TR 38.901, 7.4.4) have ``d0 = decorrelation / ln 2``.
 """
 
+import math
+
 import numpy as np
 from pydantic import Field
 
 from fadelab_emulation.link_state import FloatArray
 from fadelab_emulation.propagation.base import ChannelDraw
+from fadelab_emulation.propagation.correlated import CorrelatedNormal
 from fadelab_emulation.scene import Scene
 from fadelab_proto.config import StrictModel
-from fadelab_proto.seeds import Stream, generator
 
 
 class ShadowingConfig(StrictModel):
@@ -38,17 +40,13 @@ class ShadowingConfig(StrictModel):
 
 
 class Shadowing:
-    """A first-order autoregressive walk per device and site, stationary from its first value.
-
-    Links are independent of each other, and a device's numbers do not depend on how many others
-    there are. Both directions of a link see the same shadowing.
-    """
+    """A correlated normal variable per link times a standard deviation, the same both ways."""
 
     def __init__(self, config: ShadowingConfig, scene: Scene) -> None:
-        self._config = config
-        self._scene = scene
-        self._steps = 0
-        self._normal = np.zeros((scene.devices, scene.sites))
+        self._std_db = config.std_db
+        self._normal = CorrelatedNormal(
+            scene, config.decorrelation_m / math.log(2), ChannelDraw.SHADOWING
+        )
 
     def advance(self, travelled_m: FloatArray, own_std_db: FloatArray | None) -> FloatArray:
         """Return the shadowing loss in dB, shape ``(devices, sites)``.
@@ -59,15 +57,7 @@ class Shadowing:
                 settings give none.
 
         """
-        fresh = generator(
-            self._scene.seed, Stream.CHANNEL, ChannelDraw.SHADOWING, self._steps
-        ).standard_normal((self._scene.devices, self._scene.sites))
-        if self._steps == 0:
-            self._normal = fresh
-        else:
-            kept = np.exp2(-travelled_m / self._config.decorrelation_m)[:, None]
-            self._normal = kept * self._normal + np.sqrt(1 - kept**2) * fresh
-        self._steps += 1
-        if self._config.std_db is not None:
-            return self._config.std_db * self._normal
-        return np.zeros_like(self._normal) if own_std_db is None else own_std_db * self._normal
+        normal = self._normal.advance(travelled_m)
+        if self._std_db is not None:
+            return self._std_db * normal
+        return np.zeros_like(normal) if own_std_db is None else own_std_db * normal
