@@ -2,19 +2,26 @@
 
 import numpy as np
 import pytest
+from scenes import make_scene
 
-from fadelab_emulation.rate.base import MIN_RATE_BPS, ChannelGain
+from fadelab_emulation.rate.base import MIN_RATE_BPS, Channel
 from fadelab_emulation.rate.fixed import FixedRateConfig
-from fadelab_emulation.rate.shannon import ShannonConfig, noise_power_w
-from fadelab_emulation.scene import Scene
+from fadelab_emulation.rate.receiver import noise_power_w
+from fadelab_emulation.rate.shannon import ShannonConfig
 
-SCENE = Scene((10.0, 10.0), (5.0, 5.0), 5.9e9, 2, 0)
+SCENE = make_scene(devices=2)
 # With this noise density a band of 1 MHz holds exactly 1 microwatt: 10 log10(1e-12 W / 1 mW).
 EASY = {"noise_dbm_per_hz": -90.0, "noise_figure_db": 0.0}
 
 
-def gain(*blocks: list[float], share: list[float] | None = None) -> ChannelGain:
-    return ChannelGain(np.array(blocks), np.array(share or [1.0]))
+def gain(*blocks: list[float], share: list[float] | None = None) -> Channel:
+    """Return two devices' gains by fading block, at a site whose mean gain is 1."""
+    return Channel(
+        gain=np.ones((2, 1)),
+        site=np.zeros(2, dtype=np.int64),
+        fading=np.array(blocks),
+        share=np.array(share or [1.0]),
+    )
 
 
 def test_noise_of_one_megahertz_at_room_temperature() -> None:
@@ -45,6 +52,13 @@ def test_the_effective_rate_is_the_mean_of_the_blocks_rates_and_not_the_rate_of_
     rates = model.rates(uneven, np.ones(2), 1.0)
     assert rates.rate_up_bps == pytest.approx([3.25e6, 1.5e6])
     assert rates.snr_up_db == pytest.approx(10 * np.log10([11.5, 2.25]))
+
+
+def test_only_the_serving_site_counts() -> None:
+    model = ShannonConfig(bandwidth_hz=1e6, **EASY).build(make_scene(2, sites_m=[(1, 1), (2, 2)]))
+    gains = np.array([[1e-6, 3e-6], [15e-6, 7e-6]])
+    channel = Channel(gains, np.array([1, 0]), fading=np.ones((1, 1)), share=np.ones(1))
+    assert model.rates(channel, np.ones(2), 1.0).rate_up_bps == pytest.approx([2e6, 4e6])
 
 
 def test_the_bound_holds_in_each_block_and_the_floor_for_the_mean() -> None:
@@ -79,3 +93,8 @@ def test_absurd_fixed_rates_are_refused(rate_bps: float) -> None:
 def test_impossible_shannon_settings_are_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         ShannonConfig.model_validate({"bandwidth_hz": 1e6, field: value})
+
+
+def test_a_deafening_receiver_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"of -5 dBm per hertz .* 9 dB together exceed 0 dBm"):
+        ShannonConfig(bandwidth_hz=1e6, noise_dbm_per_hz=-5.0)

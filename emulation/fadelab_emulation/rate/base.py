@@ -27,6 +27,8 @@ class Channel:
     ``(blocks, 1)``: one row per fading block."""
     share: FloatArray
     """Part of the tick that each block fills, shape ``(blocks,)``, adding up to 1."""
+    t_s: float = 0.0
+    """Emulated time of the tick's beginning, for models that renew something only now and then."""
 
     @property
     def power_gain(self) -> FloatArray:
@@ -39,7 +41,10 @@ class Channel:
         Not a matrix product: its order of summation, and with it the last bit, may depend on the
         machine and on the number of devices.
         """
-        mean: FloatArray = (self.share[:, None] * per_block).sum(axis=0)
+        mean = np.zeros(per_block.shape[1])
+        # Row by row: numpy would add up a single column in another order than several.
+        for share, row in zip(self.share.tolist(), per_block, strict=True):
+            mean += share * row
         return mean
 
 
