@@ -9,40 +9,75 @@ from pydantic import Field, model_validator
 
 from fadelab_emulation.contact.always import AlwaysConfig
 from fadelab_emulation.contact.coverage import CoverageConfig
+from fadelab_emulation.contact.exponential import ExponentialConfig
+from fadelab_emulation.contact.outages import OutageConfig, check_outages
 from fadelab_emulation.contact.prediction import AnyPrediction, ForecastConfig
+from fadelab_emulation.contact.snr_threshold import SnrThresholdConfig
+from fadelab_emulation.links_config import LinksConfig
+from fadelab_emulation.mobility.gauss_markov import GaussMarkovConfig
+from fadelab_emulation.mobility.highway import HighwayConfig
+from fadelab_emulation.mobility.manhattan import ManhattanConfig
+from fadelab_emulation.mobility.random_direction import RandomDirectionConfig
 from fadelab_emulation.mobility.random_waypoint import RandomWaypointConfig
 from fadelab_emulation.mobility.static import StaticConfig
-from fadelab_emulation.packet_class import AnyLoss, PacketClassConfig, check_classes
+from fadelab_emulation.mobility.traces.csv_file import CsvConfig
+from fadelab_emulation.mobility.traces.ns2 import Ns2Config
+from fadelab_emulation.mobility.traces.sumo_fcd import SumoFcdConfig
+from fadelab_emulation.propagation.free_space import FreeSpaceConfig
 from fadelab_emulation.propagation.log_distance import LogDistanceConfig
+from fadelab_emulation.propagation.nakagami import NakagamiConfig
 from fadelab_emulation.propagation.no_fading import NoFadingConfig
 from fadelab_emulation.propagation.rayleigh import RayleighConfig
+from fadelab_emulation.propagation.rician import RicianConfig
 from fadelab_emulation.propagation.shadowing import ShadowingConfig
+from fadelab_emulation.propagation.three_slope import ThreeSlopeConfig
+from fadelab_emulation.propagation.tr37885 import Tr37885Config
+from fadelab_emulation.propagation.tr38901 import Tr38901UmaConfig, Tr38901UmiConfig
+from fadelab_emulation.rate.cell_free.model import CellFreeConfig
 from fadelab_emulation.rate.fixed import FixedRateConfig
+from fadelab_emulation.rate.mcs import McsConfig
 from fadelab_emulation.rate.shannon import ShannonConfig
 from fadelab_emulation.scene import Scene
-from fadelab_emulation.sites import AnySites, ListedSites
-from fadelab_emulation.window import BackendChoice, WindowMode
-from fadelab_proto.config import StrictModel
+from fadelab_emulation.sites import AnySites, GridSites, ListedSites
 
-AnyMobility = Annotated[StaticConfig | RandomWaypointConfig, Field(discriminator="kind")]
-# A union of one takes no discriminator; the second path-loss model brings it.
-AnyPathLoss = LogDistanceConfig
-AnyFading = Annotated[NoFadingConfig | RayleighConfig, Field(discriminator="kind")]
-AnyRate = Annotated[ShannonConfig | FixedRateConfig, Field(discriminator="kind")]
-AnyContact = Annotated[AlwaysConfig | CoverageConfig, Field(discriminator="kind")]
+AnyMobility = Annotated[
+    StaticConfig
+    | RandomWaypointConfig
+    | RandomDirectionConfig
+    | GaussMarkovConfig
+    | ManhattanConfig
+    | HighwayConfig
+    | SumoFcdConfig
+    | CsvConfig
+    | Ns2Config,
+    Field(discriminator="kind"),
+]
+AnyPathLoss = Annotated[
+    FreeSpaceConfig
+    | LogDistanceConfig
+    | Tr38901UmiConfig
+    | Tr38901UmaConfig
+    | Tr37885Config
+    | ThreeSlopeConfig,
+    Field(discriminator="kind"),
+]
+AnyFading = Annotated[
+    NoFadingConfig | RayleighConfig | RicianConfig | NakagamiConfig, Field(discriminator="kind")
+]
+AnyRate = Annotated[
+    ShannonConfig | McsConfig | CellFreeConfig | FixedRateConfig, Field(discriminator="kind")
+]
+AnyContact = Annotated[
+    AlwaysConfig | CoverageConfig | SnrThresholdConfig | ExponentialConfig,
+    Field(discriminator="kind"),
+]
 
 _Side = Annotated[float, Field(gt=0, le=1e6)]
 
 
-class RadioConfig(StrictModel):
+class RadioConfig(LinksConfig):
     """Where devices move, what their radio channel does, and when they are in contact."""
 
-    tick_s: float = Field(
-        default=0.1,
-        gt=0,
-        le=10,
-        description="Time from one link state to the next; positions and rates hold for a tick.",
-    )
     area_m: tuple[_Side, _Side] = Field(
         default=(600.0, 600.0), description="Width and height of the area that devices move in."
     )
@@ -81,81 +116,71 @@ class RadioConfig(StrictModel):
     contact: AnyContact = Field(
         default=AlwaysConfig(), description="When a link is open and when it is closed."
     )
-    uplink_power_w: float = Field(
-        default=0.2,
-        gt=0,
-        le=1000,
-        description="A device's transmit power at the start, and the most it may ask for.",
-    )
-    downlink_power_w: float = Field(
-        default=1.0, gt=0, le=1000, description="The base station's transmit power per device."
-    )
-    packet_loss_up: AnyLoss = Field(
-        default=0.0, description="Loss of uplink packets, of the default class."
-    )
-    packet_loss_down: AnyLoss = Field(
-        default=0.0, description="Loss of downlink packets, of the default class."
-    )
-    delay_up_s: float = Field(
-        default=0.0, ge=0, le=60, description="One-way delay of the uplink besides its queue."
-    )
-    delay_down_s: float = Field(
-        default=0.0, ge=0, le=60, description="One-way delay of the downlink besides its queue."
-    )
-    jitter_up_s: float = Field(
-        default=0.0, ge=0, le=10, description="Standard deviation of the uplink's delay."
-    )
-    jitter_down_s: float = Field(
-        default=0.0, ge=0, le=10, description="Standard deviation of the downlink's delay."
-    )
-    classes: list[PacketClassConfig] = Field(
-        default=[], max_length=7, description="Packet classes besides the default one."
+    outages: list[OutageConfig] = Field(
+        default=[], description="Times at which links are closed whatever contact says."
     )
     prediction: AnyPrediction = Field(
         default=ForecastConfig(), description="What devices are told of their remaining contact."
-    )
-    window: WindowMode = Field(
-        default=WindowMode.HOLD, description="What becomes of packets while a link is closed."
-    )
-    backend: BackendChoice = Field(
-        default=BackendChoice.AUTO,
-        description="What carries the links; auto: the cheapest that can do what is asked.",
     )
 
     @model_validator(mode="after")
     def _models_fit_together(self) -> Self:
         if self.sites is not None and self.base_station_m is not None:
             raise ValueError("give either sites or base_station_m, not both")
-        self._placed_sites().place(self.area_m, seed=0)
-        self.mobility.check_fits(self.area_m, self.base_station_place_m)
-        check_classes(self.classes)
-        for direction, delay_s, jitter_s in (
-            ("up", self.delay_up_s, self.jitter_up_s),
-            ("down", self.delay_down_s, self.jitter_down_s),
-        ):
-            if 3 * jitter_s > delay_s:
-                raise ValueError(
-                    f"a jitter of {jitter_s:g} s needs a delay of at least three times as much: "
-                    f"delay_{direction}_s is {delay_s:g}"
-                )
+        check_outages(self.outages, self.tick_s)
         self.fading.check_tick(self.tick_s)
+        self.contact.check_tick(self.tick_s)
+        self._check_models()
         return self
+
+    def _check_models(self) -> None:
+        """Let the models say for themselves whether they hold here, with whichever devices."""
+        scene = self._scene(self._even_sites(), devices=1, seed=0)
+        self.path_loss.build(scene)
+        rate = self.rate.build(scene)
+        if self.contact.needs_snr and rate.noise_w is None:
+            raise ValueError(
+                f"contact of kind {self.contact.kind} needs a signal-to-noise ratio, which a rate "
+                f"of kind {self.rate.kind} does not have"
+            )
 
     @property
     def base_station_place_m(self) -> tuple[float, float]:
-        """The first base station's place in metres, the area's centre unless another is given."""
-        if isinstance(self.sites, ListedSites):
-            return self.sites.positions_m[0]
-        return self.base_station_m or (self.area_m[0] / 2, self.area_m[1] / 2)
+        """The first base station's place in metres, the area's centre unless another is given.
+
+        Of sites that are placed at random it is the place without that.
+        """
+        x_m, y_m = self._even_sites().place(self.area_m, seed=0)[0].tolist()
+        return x_m, y_m
 
     def _placed_sites(self) -> AnySites:
-        return self.sites or ListedSites(positions_m=[self.base_station_place_m])
+        if self.sites is not None:
+            return self.sites
+        centre_m = (self.area_m[0] / 2, self.area_m[1] / 2)
+        return ListedSites(positions_m=[self.base_station_m or centre_m])
+
+    def _even_sites(self) -> AnySites:
+        """Return the sites without what the seed does to their places."""
+        sites = self._placed_sites()
+        return sites.model_copy(update={"jitter": 0.0}) if isinstance(sites, GridSites) else sites
 
     def scene(self, devices: int, seed: int) -> Scene:
-        """Return what all models of this radio world are built for."""
+        """Return what all models of this radio world are built for.
+
+        Raises:
+            ValueError: a device would stand outside the area, which only the seed decides where
+                sites are placed at random and devices round them.
+
+        """
+        return self._scene(self._placed_sites(), devices, seed)
+
+    def _scene(self, sites: AnySites, devices: int, seed: int) -> Scene:
+        sites_m = sites.place(self.area_m, seed)
+        first_x_m, first_y_m = sites_m[0].tolist()
+        self.mobility.check_fits(self.area_m, (first_x_m, first_y_m))
         return Scene(
             area_m=self.area_m,
-            sites_m=self._placed_sites().place(self.area_m, seed),
+            sites_m=sites_m,
             site_height_m=self.site_height_m,
             device_height_m=self.device_height_m,
             carrier_hz=self.carrier_hz,

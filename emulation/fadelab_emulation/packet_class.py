@@ -1,12 +1,15 @@
 """Packet classes: parts of a device's traffic that get a rate and a loss of their own."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from fadelab_emulation.backends.plan import ClassMark
 from fadelab_emulation.link_state import FloatArray, Lane, PacketLoss
+from fadelab_emulation.rate.base import MIN_RATE_BPS
 from fadelab_proto.config import StrictModel
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
@@ -26,14 +29,24 @@ class GilbertElliott(StrictModel):
     in_bad: float = Field(default=1.0, ge=0, le=1, description="Loss in the bad state.")
 
 
-AnyLoss = _Probability | GilbertElliott
+def _kind_of_loss(value: object) -> str:
+    return "probability" if isinstance(value, int | float | str) else "gilbert_elliott"
+
+
+# Told apart by form, so that a wrong value is refused for one reason and not for two.
+AnyLoss = Annotated[
+    Annotated[_Probability, Tag("probability")] | Annotated[GilbertElliott, Tag("gilbert_elliott")],
+    Discriminator(_kind_of_loss),
+]
 """A probability for independent losses, or the four numbers of a Gilbert-Elliott chain."""
 
 
 class PacketClassConfig(StrictModel):
     """A packet class, told apart by its DSCP or its port, with its share of the rate."""
 
-    name: str = Field(min_length=1, max_length=32, pattern="^[a-z0-9_-]+$")
+    name: str = Field(
+        min_length=1, max_length=32, pattern="^[a-z0-9_-]+$", description="What to call it."
+    )
     dscp: int | None = Field(
         default=None, ge=1, le=63, description="Differentiated-services code point (RFC 2474)."
     )
@@ -66,6 +79,8 @@ def check_classes(classes: Sequence[PacketClassConfig]) -> None:
         twice = {value for value in values if values.count(value) > 1}
         if twice:
             raise ValueError(f"two packet classes have the {what} {min(twice)}")
+    if any(c.name == "default" for c in classes):
+        raise ValueError("no packet class may be named 'default': that is all other traffic")
     for direction, total in (
         ("up", sum(c.rate_share_up for c in classes)),
         ("down", sum(c.rate_share_down for c in classes)),
@@ -85,19 +100,38 @@ def packet_loss(loss: AnyLoss, devices: int) -> PacketLoss:
     return PacketLoss.independent(np.full(devices, loss))
 
 
-def lanes(
-    rate_bps: FloatArray,
-    classes: Sequence[PacketClassConfig],
-    default_loss: AnyLoss,
-    *,
-    uplink: bool,
-) -> tuple[Lane, ...]:
-    """Split one direction's rate, shape ``(devices,)``, among the default and all other classes."""
-    devices = len(rate_bps)
-    shares = [c.rate_share_up if uplink else c.rate_share_down for c in classes]
-    losses = [c.packet_loss_up if uplink else c.packet_loss_down for c in classes]
-    default = Lane(rate_bps * (1 - sum(shares)), packet_loss(default_loss, devices))
-    return default, *(
-        Lane(rate_bps * share, packet_loss(loss, devices))
-        for share, loss in zip(shares, losses, strict=True)
-    )
+class LaneSplit:
+    """Splits one direction's rate among the default class and the others, in their order."""
+
+    def __init__(self, shares: Sequence[float], losses: Sequence[AnyLoss], devices: int) -> None:
+        """Take the other classes' shares of the rate, and all losses, the default class's first."""
+        self._shares = (1 - math.fsum(shares), *shares)
+        self._losses = [packet_loss(loss, devices) for loss in losses]
+
+    def lanes(self, rate_bps: FloatArray) -> tuple[Lane, ...]:
+        """Return the lanes of a rate of shape ``(devices,)``.
+
+        Lanes have queues of their own, so each gets at least :data:`MIN_RATE_BPS`, for the reason
+        told at :class:`fadelab_emulation.rate.base.RateModel`.
+        """
+        return tuple(
+            Lane(np.maximum(rate_bps * share, MIN_RATE_BPS), loss)
+            for share, loss in zip(self._shares, self._losses, strict=True)
+        )
+
+
+def split_up(classes: Sequence[PacketClassConfig], default: AnyLoss, devices: int) -> LaneSplit:
+    """Return the uplink's split; ``default`` is the default class's loss."""
+    shares = [c.rate_share_up for c in classes]
+    return LaneSplit(shares, [default, *(c.packet_loss_up for c in classes)], devices)
+
+
+def split_down(classes: Sequence[PacketClassConfig], default: AnyLoss, devices: int) -> LaneSplit:
+    """Return the downlink's split; ``default`` is the default class's loss."""
+    shares = [c.rate_share_down for c in classes]
+    return LaneSplit(shares, [default, *(c.packet_loss_down for c in classes)], devices)
+
+
+def class_marks(classes: Sequence[PacketClassConfig]) -> tuple[ClassMark, ...]:
+    """Return how back-ends tell the classes apart, in their order."""
+    return tuple(ClassMark(c.dscp, c.port) for c in classes)

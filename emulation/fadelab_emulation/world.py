@@ -1,70 +1,70 @@
 """The radio world: moving devices and their links, one tick at a time."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.contact.base import ContactState, Sight
-from fadelab_emulation.contact.prediction import Predictor
+from fadelab_emulation.contact.outages import Outages
 from fadelab_emulation.link_state import FloatArray, LinkTick
 from fadelab_emulation.mobility.base import Motion
-from fadelab_emulation.packet_class import lanes
+from fadelab_emulation.packet_class import split_down, split_up
 from fadelab_emulation.rate.base import Channel, LinkRates
-from fadelab_emulation.scene import Geometry
+from fadelab_emulation.scene import Geometry, Scene
 
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
+class Surroundings:
     """Everything about one instant that does not change within a wavelength."""
 
+    t_s: float
     motion: Motion
     geometry: Geometry
-    gain: FloatArray
+    loss_db: FloatArray
+    """Path loss and shadowing, shape ``(devices, sites)``."""
     contact: ContactState
 
 
 class ContactWorld:
-    """Where devices are, how strongly they hear every site, and whether they are in contact.
+    """Where devices are, what lies between them and every site, and whether they are in contact.
 
     It knows no rates, so that it can be run ahead of the present at little cost.
     """
 
-    def __init__(self, config: RadioConfig, devices: int, seed: int) -> None:
-        """Place the devices; see :class:`RadioWorld` for arguments and errors."""
-        if devices < 1:
-            raise ValueError(f"a radio world needs at least one device, not {devices}")
-        self._config = config
-        self.scene = config.scene(devices, seed)
-        self._mobility = config.mobility.build(self.scene)
-        self._path_loss = config.path_loss.build(self.scene)
-        self._shadowing = config.shadowing.build(self.scene)
-        self._contact = config.contact.build(self.scene)
-        self._noise_w = config.rate.build(self.scene).noise_w
+    def __init__(self, config: RadioConfig, scene: Scene, noise_w: float | None) -> None:
+        """Place the devices of ``scene``, whose receivers have the noise power ``noise_w``."""
+        self._tick_s = config.tick_s
+        self._scene = scene
+        self._mobility = config.mobility.build(scene)
+        self._path_loss = config.path_loss.build(scene)
+        self._shadowing = config.shadowing.build(scene)
+        self._contact = config.contact.build(scene)
+        self._outages = Outages(config.outages, scene.devices)
+        # The downlink's SNR without any loss; without a noise power there is no such thing.
+        self._lossless_snr_db = (
+            math.nan if noise_w is None else 10 * math.log10(config.downlink_power_w / noise_w)
+        )
         self._index = 0
 
-    def step(self) -> _Surroundings:
+    def step(self) -> Surroundings:
         """Return what holds at the beginning of the next tick, from index 0 on."""
-        config = self._config
-        motion = self._mobility.advance(config.tick_s if self._index else 0.0)
-        geometry = self.scene.geometry(motion.position_m)
+        t_s = self._index * self._tick_s
+        motion = self._mobility.advance(self._tick_s if self._index else 0.0)
+        geometry = self._scene.geometry(motion.position_m)
         mean = self._path_loss.advance(geometry, motion)
-        shadowing_db = self._shadowing.advance(motion.travelled_m, mean.shadowing_std_db)
-        loss_db = mean.loss_db + shadowing_db
-        sight = Sight(self._index * config.tick_s, motion, geometry, self._snr_db(loss_db))
-        contact = self._contact.update(sight)
+        loss_db = mean.loss_db + self._shadowing.advance(motion.travelled_m, mean.shadowing_std_db)
+        sight = Sight(t_s, motion, geometry, self._lossless_snr_db - loss_db)
+        contact = self._outages.apply(t_s, self._contact.update(sight))
         if motion.present is not None:
-            is_open = contact.is_open & motion.present
-            predicted_s = np.where(is_open, contact.predicted_s, 0.0)
-            contact = replace(contact, is_open=is_open, predicted_s=predicted_s)
+            contact = contact.only(motion.present)
         self._index += 1
-        return _Surroundings(motion, geometry, np.power(10, -loss_db / 10), contact)
+        return Surroundings(t_s, motion, geometry, loss_db, contact)
 
-    def _snr_db(self, loss_db: FloatArray) -> FloatArray:
-        """Return the downlink's mean SNR; without a noise power, the gain itself."""
-        reference = self._config.downlink_power_w / (self._noise_w or 1.0)
-        snr_db: FloatArray = 10 * np.log10(reference) - loss_db
-        return snr_db
+    def next_contact(self) -> ContactState:
+        """Return the contact at the beginning of the next tick alone."""
+        return self.step().contact
 
 
 class RadioWorld:
@@ -89,44 +89,47 @@ class RadioWorld:
             ValueError: the number of devices is not one the configuration has places for.
 
         """
-        self._config = config
-        self._around = ContactWorld(config, devices, seed)
-        scene = self._around.scene
+        if devices < 1:
+            raise ValueError(f"a radio world needs at least one device, not {devices}")
+        scene = config.scene(devices, seed)
+        self._rate = config.rate.build(scene)
+        noise_w = self._rate.noise_w
+        self._around = ContactWorld(config, scene, noise_w)
         self._fading = config.fading.build(scene)
         self._law = self._fading.law
-        self._rate = config.rate.build(scene)
-        self._predictor = Predictor(
-            config.prediction, config.tick_s, seed, lambda: ContactWorld(config, devices, seed)
+        self._predictor = config.prediction.build(
+            devices, seed, config.tick_s, lambda: ContactWorld(config, scene, noise_w)
         )
+        self._split_up = split_up(config.classes, config.packet_loss_up, devices)
+        self._split_down = split_down(config.classes, config.packet_loss_down, devices)
+        self._delay_up_s = np.full(devices, config.delay_up_s)
+        self._delay_down_s = np.full(devices, config.delay_down_s)
+        self._jitter_up_s = np.full(devices, config.jitter_up_s)
+        self._jitter_down_s = np.full(devices, config.jitter_down_s)
         self._uplink_power_w = np.full(devices, config.uplink_power_w)
+        self._config = config
         self._devices = devices
         self._index = 0
 
     def step(self) -> LinkTick:
         """Return the next tick, from index 0 on; its arrays are to be read, not written."""
-        config = self._config
-        start_s = self._index * config.tick_s
         around = self._around.step()
         motion, contact = around.motion, around.contact
-        speed_mps = np.hypot(motion.velocity_mps[:, 0], motion.velocity_mps[:, 1])
-        fading = self._fading.during(start_s, config.tick_s, speed_mps)
-        rates = self._rates(Channel(around.gain, contact.site, fading.power, fading.share))
-        law = self._law
-        ergodic = self._rates(Channel(around.gain, contact.site, law.power[:, None], law.weight))
+        now, ergodic = self._rates(around)
         tick = LinkTick(
             index=self._index,
-            t_s=start_s,
+            t_s=around.t_s,
             x_m=motion.position_m[:, 0],
             y_m=motion.position_m[:, 1],
             site=contact.site,
             distance_m=around.geometry.horizontal_m[np.arange(self._devices), contact.site],
-            snr_up_db=rates.snr_up_db,
-            up=lanes(rates.rate_up_bps, config.classes, config.packet_loss_up, uplink=True),
-            down=lanes(rates.rate_down_bps, config.classes, config.packet_loss_down, uplink=False),
-            delay_up_s=np.full(self._devices, config.delay_up_s),
-            delay_down_s=np.full(self._devices, config.delay_down_s),
-            jitter_up_s=np.full(self._devices, config.jitter_up_s),
-            jitter_down_s=np.full(self._devices, config.jitter_down_s),
+            snr_up_db=now.snr_up_db,
+            up=self._split_up.lanes(now.rate_up_bps),
+            down=self._split_down.lanes(now.rate_down_bps),
+            delay_up_s=self._delay_up_s,
+            delay_down_s=self._delay_down_s,
+            jitter_up_s=self._jitter_up_s,
+            jitter_down_s=self._jitter_down_s,
             ergodic_up_bps=ergodic.rate_up_bps,
             ergodic_down_bps=ergodic.rate_down_bps,
             is_open=contact.is_open,
@@ -135,7 +138,20 @@ class RadioWorld:
         self._index += 1
         return tick
 
-    def _rates(self, channel: Channel) -> LinkRates:
+    def _rates(self, around: Surroundings) -> tuple[LinkRates, LinkRates]:
+        """Return the rates of the tick's fading, and their expectation over all fading."""
+        gain = np.exp(around.loss_db * (-math.log(10) / 10))
+        site = around.contact.site
+        velocity_mps = around.motion.velocity_mps
+        speed_mps = np.hypot(velocity_mps[:, 0], velocity_mps[:, 1])
+        fading = self._fading.during(around.t_s, self._config.tick_s, speed_mps)
+        now = self._rates_of(Channel(gain, site, fading.power, fading.share, around.t_s))
+        law = self._law
+        if len(law.weight) == 1:
+            return now, now
+        return now, self._rates_of(Channel(gain, site, law.power[:, None], law.weight, around.t_s))
+
+    def _rates_of(self, channel: Channel) -> LinkRates:
         return self._rate.rates(channel, self._uplink_power_w, self._config.downlink_power_w)
 
     def set_uplink_power(self, device: int, power_w: float) -> None:

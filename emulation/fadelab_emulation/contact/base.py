@@ -1,7 +1,7 @@
 """The contract of a contact model."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -14,6 +14,9 @@ from fadelab_proto.config import StrictModel
 CONTACT_HORIZON_S = 3600.0
 """The longest remaining contact that is ever predicted: a device that stands in coverage."""
 
+SAME_INSTANT_S = 1e-6
+"""Instants nearer to each other are one: that of a tick is a rounded product."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -25,7 +28,8 @@ class Sight:
     geometry: Geometry
     snr_db: FloatArray
     """Mean downlink signal-to-noise ratio from every site, shape ``(devices, sites)``: path loss
-    and shadowing without fading, at the full downlink power."""
+    and shadowing without fading, at the full downlink power. NaN where the rate model knows no
+    noise; see :attr:`ContactConfig.needs_snr`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,18 @@ class ContactState:
 
     is_open: BoolArray
     site: IntArray
-    """The serving site; of a closed link, the one that served last or is nearest."""
+    """The serving site; of a closed link, the one that would serve."""
     predicted_s: FloatArray
-    """Remaining contact predicted without error from position and velocity, 0 while closed, at
+    """Remaining contact predicted without error from what a device can know, 0 while closed, at
     most :data:`CONTACT_HORIZON_S`."""
+    announced_s: FloatArray | None = None
+    """Time until the next outage that devices were told of, infinite without one; None where
+    nobody was told of any."""
+
+    def only(self, allowed: BoolArray) -> "ContactState":
+        """Return this state with every link closed that is not ``allowed``."""
+        is_open = self.is_open & allowed
+        return replace(self, is_open=is_open, predicted_s=np.where(is_open, self.predicted_s, 0.0))
 
 
 class Contact(Protocol):
@@ -56,6 +68,9 @@ class ContactConfig(StrictModel, ABC):
 
     needs_snr: ClassVar[bool] = False
     """Whether the model decides by SNR and so needs a rate model with a noise power."""
+
+    def check_tick(self, tick_s: float) -> None:
+        """Raise ValueError if the model cannot be evaluated on this tick."""
 
     @abstractmethod
     def build(self, scene: Scene) -> Contact:
