@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from fadelab.experiment import Experiment
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import plain_tick
 from fadelab_emulation.schedule import ScheduleWriter
 from fadelab_proto.events import EventLog
 
@@ -63,22 +63,14 @@ class RunWriter:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": reason}))
 
     def schedule(self) -> None:
-        zeros = np.zeros(DEVICES)
         with ScheduleWriter(self.folder / "links.schedule", DEVICES, TICK_S, 2) as writer:
             for index, is_open in enumerate(OPEN):
-                tick = LinkTick(
+                tick = plain_tick(
+                    np.full(DEVICES, RATE_UP_BPS),
+                    np.full(DEVICES, RATE_DOWN_BPS),
                     index=index,
                     t_s=TICK_S * index,
-                    x_m=zeros,
-                    y_m=zeros,
-                    distance_m=zeros,
-                    snr_up_db=zeros,
-                    rate_up_bps=np.full(DEVICES, RATE_UP_BPS),
-                    rate_down_bps=np.full(DEVICES, RATE_DOWN_BPS),
-                    loss_up=zeros,
-                    loss_down=zeros,
                     is_open=np.array(is_open, dtype=np.bool_),
-                    predicted_contact_s=zeros,
                 )
                 writer.write(tick)
 

@@ -1,0 +1,1 @@
+"""Timelines of link states beside the radio models: recorded, imported, scaled, predicted from."""
