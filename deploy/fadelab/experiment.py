@@ -11,8 +11,7 @@ from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.methods import MethodConfig
 from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
-from fadelab_emulation.config import RadioConfig
-from fadelab_emulation.world import RadioWorld
+from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
 from fadelab_server.config import FedAvgConfig
 
@@ -55,6 +54,41 @@ class ValidityConfig(StrictModel):
         50.0, gt=0, description="From a window's reopening to the first frame of a waiting uplink."
     )
     leaked_packets: int = Field(0, ge=0, description="Packets seen in closed windows, all links.")
+    passed_while_closed: int = Field(
+        0,
+        ge=0,
+        description="Intervals between readings in which packets passed a closed link, all links.",
+    )
+    stuck_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of intervals between readings in which packets waited at an open link "
+        "and none passed; of all in which that can be told.",
+    )
+    loss_z: float = Field(
+        5.0,
+        gt=0,
+        description="Lost packets of every link, in standard deviations from what was expected.",
+    )
+    min_losses: float = Field(
+        20.0, ge=0, description="Links of fewer expected and fewer lost packets are not judged."
+    )
+    delay_error_share: float = Field(
+        0.01, ge=0, description="Error of every link's median delay, relative to the delay."
+    )
+    delay_error_ms: float = Field(
+        0.5, ge=0, description="What it may err besides, in milliseconds of the wall clock."
+    )
+    min_delay_probes: int = Field(
+        5, ge=1, description="Delays of links with fewer probes are not judged."
+    )
+    calibration_rate_error: float = Field(
+        0.02,
+        ge=0,
+        description="Relative error of the rate of every link that was measured before the run; "
+        "two packets of the measurement are always forgiven.",
+    )
 
     @model_validator(mode="after")
     def _ratio_is_a_range(self) -> Self:
@@ -84,7 +118,7 @@ class Experiment(StrictModel):
     partition: PartitionConfig
     training: TrainingConfig
     method: MethodConfig
-    radio: RadioConfig
+    radio: AnyRadio
     transport: TransportConfig = TransportConfig()
     validity: ValidityConfig = ValidityConfig()
 
@@ -113,7 +147,7 @@ def load_experiment(
         FadelabError: USAGE, naming the file, the key, what was given and what is allowed.
 
     """
-    tree = _read(path)
+    tree = read_yaml(path)
     for override in overrides:
         _apply(tree, override)
     if seed is not None:
@@ -121,15 +155,25 @@ def load_experiment(
     try:
         experiment = Experiment.model_validate(tree)
         # Some settings can only be judged together, such as listed places and their number.
-        RadioWorld(experiment.radio, experiment.devices.count, experiment.seed)
+        link_source(experiment.radio, experiment.devices.count, experiment.seed)
     except ValidationError as error:
         raise FadelabError(ExitCode.USAGE, describe(error, str(path), Experiment)) from None
+    except OSError as error:
+        raise FadelabError(
+            ExitCode.USAGE, f"{path}: cannot read {error.filename}: {error.strerror}."
+        ) from None
     except ValueError as error:
         raise FadelabError(ExitCode.USAGE, f"{path}: {error}.") from None
     return experiment
 
 
-def _read(path: Path) -> dict[str, object]:
+def read_yaml(path: Path) -> dict[str, object]:
+    """Return the keys and values of a configuration file.
+
+    Raises:
+        FadelabError: USAGE, if it cannot be read or is not YAML with keys and values.
+
+    """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError:

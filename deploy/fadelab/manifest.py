@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fadelab.local.plan import LocalPlan
+from fadelab_emulation.backends.choice import SKILLS
 
 _PACKAGES = ("fadelab", "grpcio", "numpy", "protobuf", "pydantic", "scikit-learn", "torch")
 
@@ -19,7 +20,7 @@ def build_manifest(plan: LocalPlan) -> dict[str, object]:
         "experiment": plan.experiment.model_dump(mode="json"),
         "run_id": f"{plan.run_id:08x}",
         "deployment": "local",
-        "backend": "lite",
+        "backend": SKILLS[plan.links.choice.variant].backend.value,
         "command": sys.argv,
         "command_mono_s": plan.command_mono_s,
         "command_time": datetime.now(tz=UTC).isoformat(timespec="seconds"),

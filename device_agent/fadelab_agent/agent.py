@@ -51,6 +51,9 @@ class AgentConfig(StrictModel):
     stall_s: float = Field(
         10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
     )
+    time_scale: float = Field(
+        1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
+    )
 
 
 class Agent:
@@ -190,7 +193,7 @@ def _offer(work: TaskWork) -> pb.TaskOffer:
 
 async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
     """Run one agent until its run is over or SIGTERM or SIGINT arrives."""
-    agent = asyncio.create_task(Agent(config, works, SystemClock()).run())
+    agent = asyncio.create_task(Agent(config, works, SystemClock(config.time_scale)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.cancel)

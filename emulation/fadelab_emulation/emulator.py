@@ -1,6 +1,7 @@
 """The emulator process: make the links, serve the radio plane, carry the timeline out, account."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -8,27 +9,51 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
+import numpy as np
 from pydantic import Field
 
+from fadelab_emulation.achieved import AchievedWriter
 from fadelab_emulation.backends.base import DirectionCounters, LinkBackend, LinkCounters
-from fadelab_emulation.backends.lite import LiteBackend
-from fadelab_emulation.backends.topology import QueueSizes
+from fadelab_emulation.backends.choice import SKILLS, Choice, Variant
+from fadelab_emulation.backends.factory import make_backend
+from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.config import RadioConfig
+from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.namespaces import NetworkNamespace
+from fadelab_emulation.packet_class import class_marks
 from fadelab_emulation.radio_service import EmulatorService, LinkBoard, RadioService
 from fadelab_emulation.schedule import ScheduleWriter
+from fadelab_emulation.self_calibration import calibrate_links
+from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_emulation.tick_loop import TickLoop
-from fadelab_emulation.world import RadioWorld
 from fadelab_proto import radio_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
 from fadelab_proto.wire import server_options
 
+# mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 30
 _DIRECTIONS = ("up", "down")
 _SWITCH_S = 0.0005
 _FAREWELL_S = 1.0
+
+
+class BackendFacts(StrictModel):
+    """Which back-end was chosen for the links, and why; for the record."""
+
+    variant: Variant
+    why: str
+    passed_over: dict[Variant, str] = Field(
+        default={}, description="Better variants and why they were not taken."
+    )
+
+    @classmethod
+    def of(cls, choice: Choice) -> "BackendFacts":
+        """Return the facts of a choice."""
+        return cls(variant=choice.variant, why=choice.why, passed_over=choice.passed_over)
 
 
 class EmulatorConfig(StrictModel):
@@ -36,17 +61,30 @@ class EmulatorConfig(StrictModel):
 
     devices: int = Field(ge=1, le=65535)
     seed: int = Field(ge=0)
-    radio: RadioConfig
-    radio_socket: Path
+    radio: AnyRadio
+    backend: BackendFacts
+    radio_socket: Path | None = Field(description="None: the radio plane is not served.")
     events_dir: Path
     schedule_path: Path
+    achieved_path: Path
+    duration_s: float | None = Field(
+        default=None, gt=0, description="Emulated seconds after which the timeline ends by itself."
+    )
+    times_delays: bool = Field(
+        default=False, description="Whether delays are programmed and so have to be timed."
+    )
 
 
 class Emulator:
     """One emulator around a back-end."""
 
     def __init__(
-        self, config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog
+        self,
+        config: EmulatorConfig,
+        backend: LinkBackend,
+        clock: Clock,
+        log: EventLog,
+        delay_watch: DelayWatch | None = None,
     ) -> None:
         radio = config.radio
         self._config = config
@@ -54,29 +92,47 @@ class Emulator:
         self._log = log
         self._board = LinkBoard(config.devices, radio.tick_s, radio.uplink_power_w)
         self._schedule = ScheduleWriter(
-            config.schedule_path, config.devices, radio.tick_s, config.seed
+            config.schedule_path, config.devices, radio.tick_s, config.seed, radio.lane_names
         )
+        self._achieved = AchievedWriter(config.achieved_path)
         self._asyncio_loop = asyncio.get_running_loop()
         self._ticks = TickLoop(
-            RadioWorld(radio, config.devices, config.seed),
+            link_source(radio, config.devices, config.seed),
             backend,
             self._schedule,
-            tick_s=radio.tick_s,
+            self._achieved,
             clock=clock,
             log=log,
+            timescale=radio.timescale,
+            delay_watch=delay_watch,
+            until_s=config.duration_s,
             on_tick=self._post_tick,
             on_counters=self._post_counters,
         )
         self._final: LinkCounters | None = None
 
+    def begin(self, start_mono_s: float) -> None:
+        """Start the timeline, unless the radio plane has been told to before."""
+        self._ticks.begin(start_mono_s)
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Have ``action`` carried out in the thread that the back-end belongs to."""
+        self._ticks.call(action)
+
     async def serve(self, stop: asyncio.Event) -> None:
-        """Serve the radio plane and drive the links until ``stop`` is set."""
+        """Serve the radio plane and drive the links until ``stop`` is set or the timeline ends."""
         server = grpc.aio.server(options=server_options())
-        radio = RadioService(self._board, self._ticks, self._config.radio.uplink_power_w)
+        radio = RadioService(
+            self._board,
+            self._ticks,
+            max_power_w=self._config.radio.uplink_power_w,
+            powers_matter=isinstance(self._config.radio, RadioConfig),
+        )
         pb_grpc.add_RadioServicer_to_server(radio, server)
         control = EmulatorService(self._board, self._ticks)
         pb_grpc.add_EmulatorServicer_to_server(control, server)
-        server.add_insecure_port(f"unix:{self._config.radio_socket}")
+        if self._config.radio_socket is not None:
+            server.add_insecure_port(f"unix:{self._config.radio_socket}")
         await server.start()
         driving = asyncio.create_task(asyncio.to_thread(self._ticks.run))
         stopping = asyncio.create_task(stop.wait())
@@ -85,6 +141,7 @@ class Emulator:
         await driving
         stopping.cancel()
         self._schedule.close()
+        self._achieved.close()
         self._log_account()
         self._board.close()
         await server.stop(_FAREWELL_S)
@@ -122,27 +179,55 @@ def _account(name: str, counters: DirectionCounters, device: int) -> dict[str, f
         f"{name}_achieved_bytes": int(counters.achieved_bytes[device]),
         f"{name}_stretches": int(counters.stretches[device]),
         f"{name}_leaked_packets": int(counters.leaked_packets[device]),
+        f"{name}_arrived_packets": int(counters.arrived_packets[device]),
+        f"{name}_lost_packets": int(counters.lost_packets[device]),
+        f"{name}_expected_losses": round(float(counters.expected_losses[device]), 3),
     }
 
 
-def queue_sizes(radio: RadioConfig, devices: int, seed: int) -> list[QueueSizes]:
-    """Return each link's queue: 60 ms at the mean rate of its first ticks.
+def link_plan(config: EmulatorConfig) -> LinkPlan:
+    """Return what links to make: each one's queue holds 60 ms at the mean rate of its first ticks.
 
-    The world is stepped for ten emulated seconds beforehand: queues are sized once, so they must
-    not hang on one moment's fading.
+    The timeline is stepped for ten emulated seconds beforehand: queues are sized once, so they
+    must not hang on one moment's fading.
     """
-    world = RadioWorld(radio, devices, seed)
-    ticks = [world.step() for _ in range(max(1, round(10 / radio.tick_s)))]
-    return [
-        QueueSizes.for_rates(
-            sum(float(tick.rate_up_bps[device]) for tick in ticks) / len(ticks),
-            sum(float(tick.rate_down_bps[device]) for tick in ticks) / len(ticks),
-        )
-        for device in range(devices)
-    ]
+    radio = config.radio
+    source = link_source(radio, config.devices, config.seed)
+    ticks = [radio.timescale.scaled(source.step()) for _ in range(max(1, round(10 / radio.tick_s)))]
+    up_bps, down_bps = (
+        np.mean(rates, axis=0)
+        for rates in zip(*((tick.rate_up_bps, tick.rate_down_bps) for tick in ticks), strict=True)
+    )
+    return LinkPlan(
+        queues=[
+            QueueSizes.for_rates(float(up), float(down))
+            for up, down in zip(up_bps, down_bps, strict=True)
+        ],
+        classes=class_marks(radio.classes),
+        window=radio.window,
+        seed=config.seed,
+    )
 
 
-def _take_precedence() -> str:
+def _calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog) -> None:
+    """Measure some links before anybody uses them, and note what was found."""
+    first = link_source(config.radio, config.devices, config.seed).step()
+    for found in calibrate_links(backend, config.radio.timescale.scaled(first), clock):
+        log.write("calibrated", **found.as_event())
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what the models free in every tick, instead of asking for it anew.
+
+    Pages that are given back are zeroed and mapped again by the kernel: about a millisecond per
+    tick with a thousand devices and 64 sites.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def take_precedence() -> str:
     """Ask for real-time scheduling of this process and the threads to come; say what it got.
 
     The whole process, not the tick's thread alone: a thread that holds the interpreter must not be
@@ -169,7 +254,8 @@ async def emulate(
         ForeignNamespaceError: outside a sandbox.
 
     """
-    scheduling = _take_precedence()
+    scheduling = take_precedence()
+    keep_freed_memory()
     # The tick's thread waits for the interpreter at most this long behind the radio plane's.
     sys.setswitchinterval(_SWITCH_S)
     clock = SystemClock()
@@ -177,18 +263,29 @@ async def emulate(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with EventLog(config.events_dir, "emulator", "0", clock) as log:
-        backend = LiteBackend(queue_sizes(config.radio, config.devices, config.seed), clock)
-        log.write(
-            "links_ready",
-            backend=backend.name,
-            devices=config.devices,
-            scheduling=scheduling,
-            hub_settings=[f"{s.name}={s.value}" for s in backend.settings],
-            device_settings=[f"{s.name}={s.value}" for s in backend.namespaces[0].settings],
-        )
-        links_ready(backend.namespaces)
+    # Its own waiting is in the kernel's seconds; what it logs is in the emulation's.
+    emulated = SystemClock(config.radio.time_scale)
+    with EventLog(config.events_dir, "emulator", "0", emulated) as log:
+        facts = config.backend
+        backend = make_backend(facts.variant, link_plan(config), clock)
         try:
-            await Emulator(config, backend, clock, log).serve(stop)
+            log.write(
+                "links_ready",
+                backend=backend.name,
+                variant=facts.variant.value,
+                why=facts.why,
+                passed_over=[f"{variant}: {why}" for variant, why in facts.passed_over.items()],
+                loss_is_seeded=SKILLS[facts.variant].loss_is_seeded,
+                window=config.radio.window.value,
+                devices=config.devices,
+                scheduling=scheduling,
+                hub_settings=[f"{s.name}={s.value}" for s in backend.settings],
+                device_settings=[f"{s.name}={s.value}" for s in backend.namespaces[0].settings],
+            )
+            if facts.variant is not Variant.DRY:
+                _calibrate(config, backend, clock, log)
+            links_ready(backend.namespaces)
+            watch = DelayWatch(backend) if config.times_delays else None
+            await Emulator(config, backend, clock, log, watch).serve(stop)
         finally:
             backend.close()

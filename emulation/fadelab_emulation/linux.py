@@ -10,8 +10,11 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
+MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_SHARED = 0x100000
+MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
@@ -32,6 +35,11 @@ def mount(source: str, target: str, kind: str, flags: int) -> None:
     """Mount a file system or change a mount's propagation (mount(2))."""
     arguments = [text.encode() for text in (source, target, kind)]
     _check(_libc.mount(*arguments, ctypes.c_ulong(flags), None), f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take a mount away, also one that is in use (umount2(2))."""
+    _check(_libc.umount2(target.encode(), ctypes.c_int(MNT_DETACH)), f"umount {target}")
 
 
 def signal_on_parent_death(number: int) -> None:

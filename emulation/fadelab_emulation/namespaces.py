@@ -97,21 +97,38 @@ class NetworkNamespace:
 
 
 def create_namespaces(
-    count: int, furnish: Callable[[], Furniture]
+    count: int, furnish: Callable[[], Furniture], given: Sequence[int] | None = None
 ) -> list[tuple[NetworkNamespace, Furniture]]:
     """Make ``count`` empty network namespaces; the calling thread stays where it is.
 
-    ``furnish`` is called inside each of them, for sockets that have to be opened there. Raises
-    ForeignNamespaceError outside a sandbox.
+    Args:
+        count: how many.
+        furnish: called inside each of them, for sockets that have to be opened there.
+        given: descriptors of as many namespaces that are to be used instead of new ones; they
+            remain the caller's.
+
+    Raises:
+        ForeignNamespaceError: outside a sandbox.
+        ValueError: another number of namespaces was given.
+
     """
     assert_private_namespace()
-    return in_new_thread(lambda: [(_create_namespace(), furnish()) for _ in range(count)])
+    if given is None:
+        return in_new_thread(lambda: [(_create_namespace(), furnish()) for _ in range(count)])
+    if len(given) != count:
+        raise ValueError(f"{len(given)} network namespaces were given for {count} devices")
+    return in_new_thread(lambda: [(_take_namespace(one), furnish()) for one in given])
 
 
 def _create_namespace() -> NetworkNamespace:
     linux.unshare(linux.CLONE_NEWNET)
     descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     return NetworkNamespace(descriptor, NetlinkSocket(), apply_settings())
+
+
+def _take_namespace(descriptor: int) -> NetworkNamespace:
+    linux.setns(descriptor, linux.CLONE_NEWNET)
+    return NetworkNamespace(os.dup(descriptor), NetlinkSocket(), apply_settings())
 
 
 def in_new_thread(action: Callable[[], Result]) -> Result:

@@ -61,10 +61,13 @@ class LinkBoard:
 class RadioService(pb_grpc.RadioServicer):
     """What agents talk to."""
 
-    def __init__(self, board: LinkBoard, loop: TickLoop, max_power_w: float) -> None:
+    def __init__(
+        self, board: LinkBoard, loop: TickLoop, *, max_power_w: float, powers_matter: bool = True
+    ) -> None:
         self._board = board
         self._loop = loop
         self._max_power_w = max_power_w
+        self._powers_matter = powers_matter
 
     async def WatchLink(  # noqa: N802
         self,
@@ -93,6 +96,12 @@ class RadioService(pb_grpc.RadioServicer):
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"device {device} is not one of 0..{board.devices - 1}",
+            )
+        if not self._powers_matter:
+            return pb.PowerReply(
+                status=pb.POWER_STATUS_REFUSED,
+                reason="the links follow a given timeline, in which powers have no say",
+                power_w=board.power_w[device],
             )
         if not 0 < request.power_w <= self._max_power_w:
             return pb.PowerReply(

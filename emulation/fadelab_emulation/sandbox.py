@@ -34,6 +34,8 @@ _NAMESPACES = linux.CLONE_NEWNET | linux.CLONE_NEWNS | linux.CLONE_NEWPID
 
 _own_network: tuple[int, int] | None = None
 """Device and inode number of the network namespace that enter_sandbox made for this process."""
+_adopted: set[tuple[int, int]] = set()
+"""Of others that the user has named for links to be made in."""
 
 
 class Refusal(StrEnum):
@@ -152,9 +154,30 @@ def enter_sandbox(launcher_pid: int | None = None) -> None:
         netlink.change([set_up(LOOPBACK_INDEX)])
 
 
+def enter_network(descriptor: int) -> None:
+    """Continue in another network namespace, which Fadelab made and somebody else keeps.
+
+    To be called inside a sandbox, whose own network is given up for it; threads to come follow.
+    Whether Fadelab made it is for the caller to know. Raises OSError where the kernel refuses.
+    """
+    global _own_network  # noqa: PLW0603 -- as in enter_sandbox
+    assert_private_namespace()
+    linux.setns(descriptor, linux.CLONE_NEWNET)
+    _own_network = _current_network()
+
+
+def adopt_network(descriptor: int) -> None:
+    """Allow links in a network namespace that Fadelab did not make but the user has named."""
+    status = os.fstat(descriptor)
+    _adopted.add((status.st_dev, status.st_ino))
+
+
 def assert_private_namespace() -> None:
-    """Raise ForeignNamespaceError unless this thread is in the sandbox's own network."""
-    if _own_network is None or _current_network() != _own_network:
+    """Raise ForeignNamespaceError unless this thread is in the sandbox's own network.
+
+    A network that was adopted is as good as that.
+    """
+    if _current_network() not in {_own_network, *_adopted}:
         raise ForeignNamespaceError(
             "refusing to touch a network that Fadelab did not make: enter a sandbox first"
         )
@@ -178,14 +201,14 @@ def probe_sandbox() -> SandboxProbe:
     with os.fdopen(reader) as pipe:
         problem = pipe.read()
     os.waitpid(child, 0)
-    return SandboxProbe(not problem, not _may_administer(), problem)
+    return SandboxProbe(not problem, not may_administer(), problem)
 
 
 def _make_namespaces() -> None:
     if len(list(Path("/proc/self/task").iterdir())) > 1:
         raise SandboxError(Refusal.THREADS, "unshare needs a process with one thread")
     try:
-        if _may_administer():
+        if may_administer():
             linux.unshare(_NAMESPACES)
         else:
             _enter_user_namespace()
@@ -205,7 +228,7 @@ def _enter_user_namespace() -> None:
     linux.unshare(_NAMESPACES)
 
 
-def _may_administer() -> bool:
+def may_administer() -> bool:
     """Say whether this process has CAP_SYS_ADMIN and CAP_NET_ADMIN where it stands."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")

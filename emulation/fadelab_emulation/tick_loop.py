@@ -1,17 +1,22 @@
-"""Carrying the timeline out: one thread that steps the radio world and drives the links on time."""
+"""Carrying the timeline out: one thread that steps its source and drives the links on time."""
 
+import math
 import os
+import queue
 import selectors
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from fadelab_emulation.achieved import AchievedWriter, encode_sample
 from fadelab_emulation.backends.base import LinkBackend, LinkCounters, Resume
+from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.link_state import Lane, LinkTick, PacketLoss
 from fadelab_emulation.schedule import ScheduleWriter
-from fadelab_emulation.world import RadioWorld
+from fadelab_emulation.timeline.link_source import LinkSource
+from fadelab_emulation.timeline.time_scale import REAL_TIME, Timescale
 from fadelab_emulation.write_behind import WriteBehind
 from fadelab_proto.clock import Clock
 from fadelab_proto.events import EventLog, Value
@@ -34,30 +39,46 @@ class Lateness:
 
 
 class TickLoop:
-    """Own the world and the back-end; everything here happens in :meth:`run`'s thread.
+    """Own the source and the back-end; everything here happens in :meth:`run`'s thread.
 
     Args:
+        source: the radio world, a replay or an imported trace.
+        backend: gets every tick as the wall clock needs it, scaled.
+        schedule: gets every tick in emulated seconds, as do the two callbacks.
+        achieved: gets what the links have done so far, at every tick.
+        clock: the wall clock.
+        log: where contacts, resumptions and bytes on the wire are noted.
+        timescale: how many emulated seconds pass in one of the wall clock.
         on_tick: called with every tick once it is in force.
         on_counters: called about once a second, and at the end, with what the links carried.
+        delay_watch: times delays, where any are programmed.
+        until_s: emulated second at which the timeline ends by itself.
 
     """
 
     def __init__(
         self,
-        world: RadioWorld,
+        source: LinkSource,
         backend: LinkBackend,
         schedule: ScheduleWriter,
+        achieved: AchievedWriter,
         *,
-        tick_s: float,
         clock: Clock,
         log: EventLog,
         on_tick: Callable[[LinkTick], None],
         on_counters: Callable[[LinkCounters], None],
+        timescale: Timescale = REAL_TIME,
+        delay_watch: DelayWatch | None = None,
+        until_s: float | None = None,
     ) -> None:
-        self._world = world
+        self._source = source
         self._backend = backend
         self._schedule = schedule
-        self._tick_s = tick_s
+        self._achieved = achieved
+        self._delay_watch = delay_watch
+        self._until_s = math.inf if until_s is None else until_s
+        self._actions: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._timescale = timescale
         self._clock = clock
         self._log = log
         self._on_tick = on_tick
@@ -79,13 +100,21 @@ class TickLoop:
         with self._lock:
             if self._start_s is None:
                 self._start_s = start_mono_s
-                self._log.set_start(start_mono_s)
+                self._log.set_start(self._timescale.emulated_s(start_mono_s))
         os.write(self._wake_writer, b"b")
 
     def request_power(self, device: int, power_w: float) -> None:
-        """Change a device's transmit power from the next computed tick on."""
+        """Change a device's transmit power from the next computed tick on.
+
+        Where the source refuses, a ``power_refused`` event says why.
+        """
         with self._lock:
             self._powers[device] = power_w
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Have ``action`` carried out in the loop's thread, to which the back-end belongs."""
+        self._actions.put(action)
+        os.write(self._wake_writer, b"c")
 
     def stop(self) -> None:
         """End :meth:`run`."""
@@ -95,18 +124,21 @@ class TickLoop:
     # -- the thread ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Keep all links open until :meth:`begin`, then follow the world until :meth:`stop`."""
+        """Keep all links open until :meth:`begin`, then follow the source to the end.
+
+        The end is where :meth:`stop` is called, or ``until_s``.
+        """
         with self._behind, selectors.DefaultSelector() as selector:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             selector.register(self._backend.resume_fileno(), selectors.EVENT_READ)
             tick = self._next_tick()
-            self._backend.apply(staging_tick(tick))
+            self._backend.apply(staging_tick(self._timescale.scaled(tick)))
             self._wait(selector, until_s=None)
             while not self._stopping.is_set():
                 assert self._start_s is not None
-                deadline_s = self._start_s + tick.t_s
+                deadline_s = self._start_s + self._timescale.wall_s(tick.t_s)
                 self._wait(selector, until_s=deadline_s)
-                if self._stopping.is_set():
+                if self._stopping.is_set() or tick.t_s >= self._until_s:
                     break
                 self.lateness.seconds.append(self._clock.now_s() - deadline_s)
                 self._carry_out(tick)
@@ -131,27 +163,46 @@ class TickLoop:
             for key, _ in selector.select(timeout):
                 if key.fd == self._wake_reader:
                     os.read(self._wake_reader, 64)
+                    self._act()
                 else:
                     self._report_resumes()
+
+    def _act(self) -> None:
+        while not self._actions.empty():
+            self._actions.get()()
 
     def _next_tick(self) -> LinkTick:
         with self._lock:
             powers, self._powers = self._powers, {}
         for device, power_w in powers.items():
-            self._world.set_uplink_power(device, power_w)
-        return self._world.step()
+            try:
+                self._source.set_uplink_power(device, power_w)
+            except ValueError as error:
+                # A wish that cannot be granted must not end the timeline.
+                self._note("power_refused", device=device, power_w=power_w, reason=str(error))
+        return self._source.step()
 
     def _carry_out(self, tick: LinkTick) -> None:
-        self._backend.apply(tick)
+        scaled = self._timescale.scaled(tick)
+        self._backend.apply(scaled)
         applied_s = self._clock.now_s()
         record = self._schedule.encode(tick)
         self._behind.submit(lambda: self._schedule.append(record))
-        self._backend.sample()
+        self._look(scaled)
         self._log_contacts(tick, applied_s)
         self._on_tick(tick)
         if applied_s >= self._counters_due_s:
             self._counters_due_s = applied_s + _COUNTERS_EVERY_S
             self._count()
+
+    def _look(self, scaled: LinkTick) -> None:
+        """Read what the links have done, and how long probes took."""
+        sample, now_s = self._backend.sample(), self._clock.now_s()
+        record = encode_sample(scaled.index, self._timescale.emulated_s(now_s), sample)
+        self._behind.submit(lambda: self._achieved.append(record))
+        if self._delay_watch is not None:
+            for timed in self._delay_watch.after_tick(scaled, sample, now_s):
+                self._note("delay_probe", **asdict(timed))
 
     def _note(self, event: str, **fields: Value) -> None:
         self._behind.submit(lambda: self._log.write(event, **fields))
@@ -160,7 +211,7 @@ class TickLoop:
         counters = self._backend.counters()
         self._note(
             "wire",
-            counted_mono_s=round(self._clock.now_s(), 6),
+            counted_mono_s=round(self._timescale.emulated_s(self._clock.now_s()), 6),
             up_bytes=int(counters.up.wire_bytes.sum()),
             down_bytes=int(counters.down.wire_bytes.sum()),
         )
@@ -174,7 +225,7 @@ class TickLoop:
                 device=device,
                 tick=tick.index,
                 planned_t_s=round(tick.t_s, 6),
-                applied_mono_s=round(applied_s, 6),
+                applied_mono_s=round(self._timescale.emulated_s(applied_s), 6),
             )
         self._was_open = tick.is_open
 
@@ -186,7 +237,7 @@ class TickLoop:
         self._note(
             "resumed",
             device=resume.device,
-            opened_mono_s=round(resume.opened_s, 6),
+            opened_mono_s=round(self._timescale.emulated_s(resume.opened_s), 6),
             resume_s=round(resume.resume_s, 6),
         )
 
@@ -198,7 +249,7 @@ _STAGING_RATE_BPS = 20e6
 def staging_tick(first: LinkTick) -> LinkTick:
     """Return a tick in which every link is open, at 20 Mbit/s or more and without loss."""
     shares = [
-        np.maximum(1.0, _STAGING_RATE_BPS / rate_bps)
+        np.maximum(1.0, _STAGING_RATE_BPS / np.maximum(1.0, rate_bps))
         for rate_bps in (first.rate_up_bps, first.rate_down_bps)
     ]
     none = PacketLoss.independent(np.zeros(first.devices))

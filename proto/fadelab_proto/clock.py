@@ -22,12 +22,21 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The kernel's CLOCK_MONOTONIC, which network and PID namespaces share."""
+    """The kernel's CLOCK_MONOTONIC, which network and PID namespaces share.
+
+    Args:
+        time_scale: seconds of this clock per second of the kernel's: an emulation that runs
+            faster than real time gives all its processes the same faster clock.
+
+    """
+
+    def __init__(self, time_scale: float = 1.0) -> None:
+        self._time_scale = time_scale
 
     def now_s(self) -> float:
-        """Return seconds of CLOCK_MONOTONIC."""
-        return time.monotonic()
+        """Return seconds of CLOCK_MONOTONIC, scaled."""
+        return time.monotonic() * self._time_scale
 
     async def sleep_until(self, when_s: float) -> None:
         """Wait in the running event loop until ``when_s``."""
-        await asyncio.sleep(max(0.0, when_s - self.now_s()))
+        await asyncio.sleep(max(0.0, when_s - self.now_s()) / self._time_scale)

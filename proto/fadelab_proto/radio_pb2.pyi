@@ -33,7 +33,9 @@ class _PowerStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerStat
     POWER_STATUS_GRANTED: _PowerStatus.ValueType  # 1
     """The power takes effect at the next tick."""
     POWER_STATUS_REFUSED: _PowerStatus.ValueType  # 2
-    """The power is negative, not a number, or above the device's maximum; nothing was changed."""
+    """The power is negative, not a number, or above the device's maximum, or powers have no say on
+    these links; nothing was changed.
+    """
 
 class PowerStatus(_PowerStatus, metaclass=_PowerStatusEnumTypeWrapper): ...
 
@@ -41,7 +43,9 @@ POWER_STATUS_UNSPECIFIED: PowerStatus.ValueType  # 0
 POWER_STATUS_GRANTED: PowerStatus.ValueType  # 1
 """The power takes effect at the next tick."""
 POWER_STATUS_REFUSED: PowerStatus.ValueType  # 2
-"""The power is negative, not a number, or above the device's maximum; nothing was changed."""
+"""The power is negative, not a number, or above the device's maximum, or powers have no say on
+these links; nothing was changed.
+"""
 Global___PowerStatus: _TypeAlias = PowerStatus  # noqa: Y015
 
 @_typing.final

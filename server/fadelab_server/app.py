@@ -147,7 +147,7 @@ async def serve(
         CheckpointError: if ``resume`` names no usable checkpoint, or the last one fails.
 
     """
-    clock = SystemClock()
+    clock = SystemClock(config.time_scale)
     with EventLog(config.events_dir, "server", "0", clock) as log:
         server = Server(config, clock, log)
         if resume is not None:

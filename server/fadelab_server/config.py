@@ -93,6 +93,9 @@ class ServerConfig(StrictModel):
     upload_buffer_bytes: int = Field(
         1 << 30, ge=1, description="Bound on the payload bytes of all unfinished uploads."
     )
+    time_scale: float = Field(
+        1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
+    )
 
     @model_validator(mode="after")
     def _models_fit_into_packets(self) -> Self:

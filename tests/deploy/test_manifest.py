@@ -6,13 +6,16 @@ from pathlib import Path
 from run_record import QUICKSTART
 
 from fadelab.experiment import Experiment, load_experiment
-from fadelab.local.plan import LocalPlan
+from fadelab.local.plan import LinksOfRun, LocalPlan
 from fadelab.manifest import build_manifest
+from fadelab_emulation.backends.choice import Choice, Variant
+
+LINKS = LinksOfRun(12.5, frozenset(), Choice(Variant.LITE_CBPF, "by hand"))
 
 
 def test_a_manifest_holds_the_resolved_experiment_and_the_machine(tmp_path: Path) -> None:
     experiment = load_experiment(QUICKSTART, ["devices.count=3"])
-    plan = LocalPlan.create(experiment, tmp_path, tmp_path)
+    plan = LocalPlan.create(experiment, LINKS, tmp_path, tmp_path)
     manifest = json.loads(json.dumps(build_manifest(plan)))
     assert Experiment.model_validate(manifest["experiment"]) == experiment
     assert int(manifest["run_id"], 16) == plan.run_id
@@ -25,7 +28,7 @@ def test_a_manifest_holds_the_resolved_experiment_and_the_machine(tmp_path: Path
 def test_all_parts_of_a_run_are_told_the_same(tmp_path: Path) -> None:
     settings = ["devices.count=130", "transport.max_payload_bytes=1024", "transport.stall_s=3"]
     experiment = load_experiment(QUICKSTART, settings)
-    plan = LocalPlan.create(experiment, tmp_path, tmp_path)
+    plan = LocalPlan.create(experiment, LINKS, tmp_path, tmp_path)
     server = plan.server(dimension=100, layout_hash=7)
     agents = [plan.agent(device) for device in range(130)]
     assert {agent.run_id for agent in agents} == {server.run_id}

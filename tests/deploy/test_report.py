@@ -11,13 +11,17 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from fadelab.report.model import Band, Run, ScheduleView
+from fadelab.experiment import ValidityConfig
+from fadelab.report.model import Run, ScheduleView
 from fadelab.report.write import build_page, write_report
 from fadelab.results import schema
+from fadelab.results.throughput import Throughput, ThroughputDirection
 
-Counts = TypeVar("Counts", schema.DirectionBytes, schema.UpdateCounts, schema.Joules)
+Counts = TypeVar(
+    "Counts", schema.DirectionBytes, schema.UpdateCounts, schema.Joules, schema.Connectivity
+)
 
-BAND = Band(0.95, 1.05)
+BOUNDS = ValidityConfig(rate_ratio=(0.95, 1.05))
 DURATION_S = 60.0
 TICKS = 600
 RADIUS_M = 120.0
@@ -43,7 +47,7 @@ def make_schedule(names: list[str], rng: np.random.Generator) -> ScheduleView:
         rate_up_bps=rate_bps * rng.uniform(0.2, 1.0, rate_bps.shape),
         rate_down_bps=2 * rate_bps,
         is_open=distance_m < RADIUS_M,
-        base_station_m=(200.0, 200.0),
+        sites_m=np.array([[200.0, 200.0]]),
         radius_m=RADIUS_M,
         area_m=AREA_M,
     )
@@ -71,7 +75,75 @@ def make_link(rng: np.random.Generator) -> schema.LinkFidelity:
         programmed_goodput_bps=programmed_bps,
         achieved_goodput_bps=programmed_bps * float(rng.uniform(0.85, 0.95)),
         leaked_packets=0,
+        connectivity=schema.Connectivity(
+            open_passed=120, open_stuck=0, closed_silent=80, closed_passed=0
+        ),
+        loss=make_loss(rng),
+        delay=make_delay(rng),
     )
+
+
+def make_loss(rng: np.random.Generator) -> schema.LossFidelity:
+    arrived = int(rng.integers(2_000, 9_000))
+    lost, expected = int(rng.binomial(arrived, 0.02)), 0.02 * arrived
+    deviation = (expected * 0.98) ** 0.5
+    return schema.LossFidelity(
+        arrived=arrived, lost=lost, expected=expected, z=(lost - expected) / deviation
+    )
+
+
+def make_delay(rng: np.random.Generator) -> schema.DelayFidelity:
+    error_ms = float(rng.normal(0.05, 0.05))
+    return schema.DelayFidelity(
+        programmed_ms=25.0,
+        achieved_ms=25.0 + error_ms,
+        error_ms=error_ms,
+        jitter_ms=0.0,
+        transmission_ms=0.02,
+        probes=31,
+    )
+
+
+def make_links(calibrated: int = 4) -> schema.Links:
+    return schema.Links(
+        backend="netem",
+        variant="netem/cbpf",
+        why="the cheapest that this machine has for rates and contact windows, delay",
+        passed_over=["lite/cbpf: cannot do delay"],
+        window="hold",
+        loss_is_seeded=False,
+        time_scale=1.0,
+        oracle=False,
+        calibration=[
+            schema.LinkCalibration(
+                device=device,
+                direction=direction,
+                programmed_bps=rate_bps,
+                achieved_bps=1.001 * rate_bps,
+                programmed_delay_ms=25.0,
+                jitter_ms=0.0,
+                achieved_delay_ms=25.07,
+                within_bounds=True,
+            )
+            for device, rate_bps in enumerate(np.geomspace(1e6, 4e7, calibrated).tolist())
+            for direction in ("up", "down")
+        ],
+    )
+
+
+def make_throughput(schedule: ScheduleView, rng: np.random.Generator) -> Throughput:
+    """Links carry what is programmed in every second stretch of their open time, less a little."""
+    steps = TICKS // 5
+    is_open = schedule.is_open[::5].astype(float)
+    is_busy = (np.arange(steps) // 9 % 2)[:, None] * rng.uniform(0.9, 1.0, is_open.shape)
+
+    def direction(rate_bps: np.ndarray) -> ThroughputDirection:
+        programmed = rate_bps[::5] * is_open
+        achieved = programmed * is_busy
+        return ThroughputDirection(np.where(programmed > 0, programmed, np.nan), achieved)
+
+    edges_s = np.linspace(0, DURATION_S, steps + 1)
+    return Throughput(edges_s, direction(schedule.rate_up_bps), direction(schedule.rate_down_bps))
 
 
 def make_contacts(is_open: np.ndarray, t_s: np.ndarray) -> list[schema.Contact]:
@@ -120,6 +192,10 @@ def make_totals(devices: list[schema.DeviceResult]) -> schema.Totals:
             seconds=[v for device in devices for v in device.staleness.seconds],
         ),
         leaked_packets=sum(d.up.leaked_packets + d.down.leaked_packets for d in devices),
+        connectivity=schema.ConnectivityTotals(
+            up=add([d.up.connectivity for d in devices]),
+            down=add([d.down.connectivity for d in devices]),
+        ),
         resume_p95_ms=float(np.percentile(resume_ms, 95)) if resume_ms else None,
         joules=add([device.joules for device in devices]),
     )
@@ -162,6 +238,7 @@ def make_run(devices: int = 8, *, names: list[str] | None = None, seed: int = 1)
         name="Quickstart",
         valid=True,
         invalid_reasons=[],
+        links=make_links(),
         duration_s=DURATION_S,
         wall_s=64.2,
         tasks={"digits": make_task(total.bytes.up.wire)},
@@ -173,7 +250,7 @@ def make_run(devices: int = 8, *, names: list[str] | None = None, seed: int = 1)
         ),
     )
     manifest = {"back_end": "kernel-lite", "seed": seed, "experiment": {"devices": {"count": 8}}}
-    return Run(summary, manifest, schedule, BAND)
+    return Run(summary, manifest, schedule, make_throughput(schedule, rng), BOUNDS)
 
 
 def change(run: Run, **fields: object) -> Run:
@@ -243,19 +320,19 @@ def with_links(run: Run, *, both: bool = True, **fields: object) -> Run:
 def empty_schedule(names: tuple[str, ...], ticks: int) -> ScheduleView:
     none = np.zeros((ticks, len(names)))
     return ScheduleView(
-        names, np.arange(float(ticks)), none, none, none, none, none > 0, (0.0, 0.0), None, None
+        names, np.arange(float(ticks)), none, none, none, none, none > 0, np.zeros((1, 2)), None, None
     )
 
 
 def no_schedule() -> Run:
     run = make_run(3)
-    return replace(run, schedule=empty_schedule(tuple(run.devices), 0))
+    return replace(run, schedule=empty_schedule(tuple(run.devices), 0), throughput=None)
 
 
 def no_devices() -> Run:
     run = make_run(1)
     run = change(change_devices(run, contacts=[]), devices={}, tasks={}, duration_s=0.0)
-    return replace(run, manifest={}, schedule=empty_schedule((), 10))
+    return replace(run, manifest={}, schedule=empty_schedule((), 10), throughput=None)
 
 
 def not_valid() -> Run:
@@ -269,7 +346,7 @@ def static_device() -> Run:
     still = np.full((TICKS, 1), 100.0)
     schedule = replace(
         run.schedule, x_m=still, y_m=still, rate_up_bps=5e4 * still, rate_down_bps=5e4 * still,
-        is_open=still > 0, base_station_m=(100.0, 100.0), radius_m=None, area_m=None,
+        is_open=still > 0, sites_m=np.array([[100.0, 100.0]]), radius_m=None, area_m=None,
     )  # fmt: skip
     always = [schema.Contact(start_s=0.0, end_s=DURATION_S)]
     return replace(change_devices(run, contacts=always, resume_ms=[12.0]), schedule=schedule)
@@ -304,7 +381,7 @@ HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
 def test_every_run_gives_one_self_contained_page(case: str, tmp_path: Path) -> None:
     run = CASES[case]()
     path = tmp_path / "report.html"
-    write_report(path, run.summary, run.manifest, run.schedule, ratio_band=run.ratio_band)
+    write_report(path, run)
 
     page = path.read_text(encoding="utf-8")
     outline = Outline(page)

@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fadelab_emulation.backends.base import DirectionCounters, LinkCounters, Resume
+from fadelab_emulation.achieved import AchievedWriter
+from fadelab_emulation.backends.base import (
+    DirectionCounters,
+    DirectionSample,
+    LinkCounters,
+    LinkSample,
+    Resume,
+)
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.schedule import ScheduleWriter
 from fadelab_emulation.tick_loop import TickLoop
+from fadelab_emulation.timeline.link_source import LinkSource
+from fadelab_emulation.timeline.time_scale import REAL_TIME, Timescale
 from fadelab_emulation.world import RadioWorld
 from fadelab_proto.events import EventLog, read_events
 
@@ -64,8 +73,11 @@ class NotingBackend:
     def apply(self, tick: LinkTick) -> None:
         self.applied.append((self.clock.time_s, tick))
 
-    def sample(self) -> None:
+    def sample(self) -> LinkSample:
         self.samples += 1
+        devices = np.arange(self.devices)
+        counts = DirectionSample(*(devices + self.samples for _ in range(5)))
+        return LinkSample(devices, counts, counts)
 
     def next_guard_s(self) -> float | None:
         return self.guard_due_s
@@ -93,6 +105,9 @@ class NotingBackend:
                 achieved_bytes=zeros,
                 stretches=zeros,
                 leaked_packets=zeros,
+                arrived_packets=zeros,
+                lost_packets=zeros,
+                expected_losses=np.zeros(self.devices),
             )
 
         return LinkCounters(up=direction(len(self.applied)), down=direction(0))
@@ -104,26 +119,35 @@ class NotingBackend:
 class Bench:
     """A loop with everything around it."""
 
-    def __init__(self, folder: Path, devices: int, **radio: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        devices: int,
+        source: LinkSource | None = None,
+        timescale: Timescale = REAL_TIME,
+        **radio: Any,
+    ) -> None:
         self.folder = folder
         self.devices = devices
         self.config = RadioConfig.model_validate(RADIO | radio)
         self.clock = TurnedClock()
         self.backend = NotingBackend(self.clock, devices)
         self.schedule = ScheduleWriter(folder / "links.schedule", devices, TICK_S, 1)
+        self.achieved = AchievedWriter(folder / "links.achieved")
         self.log = EventLog(folder / "events", "emulator", "0", self.clock)
         self.ticks: list[LinkTick] = []
         self.counters: list[LinkCounters] = []
         self.stop_at: int | None = None
         self.loop = TickLoop(
-            RadioWorld(self.config, devices, 1),
+            source or RadioWorld(self.config, devices, 1),
             self.backend,
             self.schedule,
-            tick_s=TICK_S,
+            self.achieved,
             clock=self.clock,
             log=self.log,
             on_tick=self._note,
             on_counters=self.counters.append,
+            timescale=timescale,
         )
 
     def run(self, ticks: int) -> None:
@@ -134,6 +158,7 @@ class Bench:
 
     def close(self) -> None:
         self.schedule.close()
+        self.achieved.close()
         self.log.close()
 
     def events(self, *names: str) -> list[dict[str, Any]]:
@@ -147,8 +172,8 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, devices: int = 5, **radio: Any) -> Iterator[Bench]:
-    made = Bench(folder, devices, **radio)
+def bench(folder: Path, devices: int = 5, **given: Any) -> Iterator[Bench]:
+    made = Bench(folder, devices, **given)
     try:
         yield made
     finally:

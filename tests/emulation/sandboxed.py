@@ -4,56 +4,78 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from fadelab_emulation.backends.lite import LiteBackend
-from fadelab_emulation.backends.topology import SERVER_ADDRESS, QueueSizes, device_address
+from fadelab_emulation.backends.base import LinkBackend
+from fadelab_emulation.backends.lite import lite_backend
+from fadelab_emulation.backends.plan import ClassMark, LinkPlan, QueueSizes
 from fadelab_emulation.link_state import LinkTick, PacketLoss, plain_tick
 from fadelab_emulation.sandbox import enter_sandbox, probe_sandbox
-from fadelab_proto.clock import SystemClock
+from fadelab_emulation.window import WindowMode
+from fadelab_proto.clock import Clock, SystemClock
 
 Result = TypeVar("Result")
+AnyBackend = TypeVar("AnyBackend", bound=LinkBackend)
 FRAME_BYTES = 1514
-_UDP_PAYLOAD = 1472
+UDP_PAYLOAD_BYTES = 1472
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = 128
 _LIMIT_S = 60
 
 
 def in_sandbox(body: Callable[..., Result], *arguments: Any) -> Result:
     """Return ``body(*arguments)`` computed by a child process in a fresh sandbox."""
+    return in_sandboxes([partial(body, *arguments)])[0]
+
+
+def in_sandboxes(bodies: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Return what each body computes in a sandbox of its own, all of them at the same time."""
     probe = probe_sandbox()
     if not probe.available:
         pytest.skip(f"needs namespaces: {probe.problem}")
+    results = [_ended(*started) for started in [_started(body) for body in bodies]]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def _started(body: Callable[[], Any]) -> tuple[int, int]:
+    """Fork a child that computes; return its process id and where its answer can be read."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads of other tests
         child = os.fork()
     if child == 0:
-        _child(writer, body, arguments)
+        _child(writer, body)
     os.close(writer)
+    return child, reader
+
+
+def _ended(child: int, reader: int) -> Any:
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
     os.waitpid(child, 0)
-    assert answer, "the sandbox ended without an answer"
-    result = pickle.loads(answer)
-    if isinstance(result, BaseException):
-        raise result
-    return result  # type: ignore[no-any-return]
+    return pickle.loads(answer) if answer else AssertionError("the sandbox ended without an answer")
 
 
-def _child(writer: int, body: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _child(writer: int, body: Callable[[], Any]) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         enter_sandbox()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_LIMIT_S)
-        result = body(*arguments)
+        result = body()
     except BaseException as error:  # noqa: BLE001 -- pytest shall see it
         result = error
     try:
@@ -84,14 +106,36 @@ def make_tick(
     )
 
 
-def make_backend(devices: int, rate_bps: float) -> LiteBackend:
+def make_backend(
+    devices: int,
+    rate_bps: float,
+    factory: Callable[[LinkPlan, Clock], AnyBackend] = lite_backend,
+    *,
+    window: WindowMode = WindowMode.HOLD,
+    classes: tuple[ClassMark, ...] = (),
+    seed: int = 0,
+) -> AnyBackend:
+    """Return closed links with queues for this rate, made by any back-end's factory."""
     queues = [QueueSizes.for_rates(rate_bps, rate_bps)] * devices
-    return LiteBackend(queues, SystemClock())
+    return factory(LinkPlan(queues, classes, window, seed), SystemClock())
 
 
-def tcp_pair(backend: LiteBackend, device: int) -> tuple[socket.socket, socket.socket]:
+def address_of(backend: LinkBackend, device: int) -> str:
+    """Return the address that a device sends from."""
+
+    def ask() -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.connect((backend.server_address, 9))
+            return str(asking.getsockname()[0])
+
+    return backend.namespaces[device].run(ask)
+
+
+def tcp_pair(
+    backend: LinkBackend, device: int, port: int = 0
+) -> tuple[socket.socket, socket.socket]:
     """Return the device's and the server's end of a connection."""
-    with socket.create_server((SERVER_ADDRESS, 0)) as listener:
+    with socket.create_server((backend.server_address, port)) as listener:
         client = backend.namespaces[device].run(socket.socket)
         client.settimeout(10)
         client.connect(listener.getsockname())
@@ -99,13 +143,15 @@ def tcp_pair(backend: LiteBackend, device: int) -> tuple[socket.socket, socket.s
     return client, server
 
 
-def udp_pair(backend: LiteBackend, *, uplink: bool) -> tuple[socket.socket, socket.socket]:
+def udp_pair(
+    backend: LinkBackend, *, uplink: bool, port: int = 0
+) -> tuple[socket.socket, socket.socket]:
     """Return a connected sender and a receiver for one direction of device 0's link."""
     at_hub = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     at_device = backend.namespaces[0].run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     sender, receiver = (at_device, at_hub) if uplink else (at_hub, at_device)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    receiver.bind((SERVER_ADDRESS if uplink else device_address(0), 0))
+    receiver.bind((backend.server_address if uplink else address_of(backend, 0), port))
     receiver.settimeout(5)
     sender.connect(receiver.getsockname())
     return sender, receiver
@@ -128,7 +174,11 @@ class Flow:
         """Return the bits per second that arrive from now on for ``duration_s``."""
         start_s = time.monotonic()
         time.sleep(duration_s)
-        seen = [arrival for arrival in list(self.arrivals) if arrival[0] >= start_s]
+        return self.rate_between(start_s, start_s + duration_s)
+
+    def rate_between(self, start_s: float, end_s: float) -> float:
+        """Return the bits per second that arrived between two monotonic seconds."""
+        seen = [arrival for arrival in list(self.arrivals) if start_s <= arrival[0] <= end_s]
         carried = sum(size for _, size in seen[1:])
         return carried * 8 / (seen[-1][0] - seen[0][0])
 
@@ -139,7 +189,7 @@ class Flow:
 
     def _send(self) -> None:
         datagram = self._sender.type == socket.SOCK_DGRAM
-        buffer = bytes(_UDP_PAYLOAD if datagram else 16384)
+        buffer = bytes(UDP_PAYLOAD_BYTES if datagram else 16384)
         while not self._stop.is_set():
             try:
                 self._sender.send(buffer)
@@ -149,9 +199,17 @@ class Flow:
                 continue
 
     def _receive(self) -> None:
+        # A datagram's time is the kernel's: threads of a busy machine come too late to say.
+        if self._receiver.type == socket.SOCK_DGRAM:
+            self._receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         while not self._stop.is_set():
             try:
-                size = len(self._receiver.recv(65536))
+                data, ancillary, _, _ = self._receiver.recvmsg(65536, _ANCILLARY_BYTES)
             except TimeoutError:
                 continue
-            self.arrivals.append((time.monotonic(), size))
+            arrived_s = time.monotonic()
+            for _, kind, stamp in ancillary:
+                if kind == _SO_TIMESTAMPNS:
+                    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+                    arrived_s -= time.time() - seconds - nanoseconds * 1e-9
+            self.arrivals.append((arrived_s, len(data)))

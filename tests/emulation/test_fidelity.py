@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fadelab_emulation.backends.fidelity import GUARD_S, LeakAccount, RateAccount
+from fadelab_emulation.backends.fidelity import GUARD_S, LeakAccount, LossAccount, RateAccount
 
 RATE_BPS = 8_000_000
 """A million bytes a second."""
@@ -14,13 +14,13 @@ class Link:
 
     def __init__(self, rate_bps: int = RATE_BPS) -> None:
         self.account = RateAccount(1)
-        self.account.set_rates(np.array([rate_bps]), 0.0)
+        self.account.set_rate(0, rate_bps, 0.0)
 
     def sample(self, at_s: float, sent: int, backlog: int = 1000) -> None:
         self.account.sample(np.array([0]), np.array([sent]), np.array([backlog]), at_s)
 
     def rate(self, at_s: float, rate_bps: int) -> None:
-        self.account.set_rates(np.array([rate_bps]), at_s)
+        self.account.set_rate(0, rate_bps, at_s)
 
     @property
     def result(self) -> tuple[float, int, int]:
@@ -76,7 +76,8 @@ def test_an_interval_in_which_the_link_was_closed_does_not_count() -> None:
 
 def test_links_are_sampled_apart_from_each_other() -> None:
     account = RateAccount(2)
-    account.set_rates(np.array([RATE_BPS, RATE_BPS]), 0.0)
+    for shaper in (0, 1):
+        account.set_rate(shaper, RATE_BPS, 0.0)
     for at_s, device in ((0.0, 0), (0.1, 1), (0.5, 0), (0.7, 1)):
         sent = np.array([round(1e6 * at_s)])
         account.sample(np.array([device]), sent, np.array([1]), at_s)
@@ -106,3 +107,48 @@ def test_a_link_that_reopens_within_the_guard_time_is_never_counted() -> None:
     account.opened(0)
     assert account.next_due_s() is None
     assert account.due(1.0) == []
+
+
+class Port:
+    """One port's losses with two packet classes, fed by hand."""
+
+    def __init__(self) -> None:
+        self.account = LossAccount(lanes=2, ports=1)
+
+    def losses(self, at_s: float, *probabilities: float) -> None:
+        self.account.set_probabilities(np.array(probabilities)[:, None], at_s)
+
+    def sample(
+        self, at_s: float, arrived: int, lost: int, sent: tuple[int, int], is_open: bool = True
+    ) -> None:
+        port, arrivals = np.array([0]), np.array([[arrived], [lost]])
+        state = np.array([is_open])
+        self.account.sample(port, state, arrivals, np.array(sent)[:, None], at_s)
+
+    @property
+    def result(self) -> tuple[int, int, float]:
+        account = self.account
+        return int(account.arrived[0]), int(account.lost[0]), float(account.expected[0])
+
+
+def test_expected_losses_follow_what_each_class_sent_and_the_mean_of_its_probability() -> None:
+    port = Port()
+    port.losses(0.0, 0.1, 0.5)
+    port.sample(0.0, 50, 9, (60, 0))
+    port.sample(1.0, 150, 30, (135, 25))
+    assert port.result == (100, 21, pytest.approx(75 * 0.1 + 25 * 0.5))
+    port.losses(1.25, 0.5, 0.5)
+    port.sample(2.0, 250, 70, (235, 25))
+    assert port.result == (200, 61, pytest.approx(20.0 + 100 * 0.4))
+
+
+def test_what_befalls_packets_of_a_closed_link_is_no_loss() -> None:
+    port = Port()
+    port.losses(0.0, 0.1, 0.1)
+    port.sample(0.0, 0, 0, (0, 0))
+    port.account.interrupt(np.array([0]))
+    port.sample(1.0, 100, 80, (100, 0), is_open=False)
+    port.sample(2.0, 200, 180, (200, 0))
+    assert port.result == (0, 0, 0.0)
+    port.sample(3.0, 300, 190, (300, 0))
+    assert port.result == (100, 10, pytest.approx(10.0))

@@ -26,8 +26,8 @@ def tcp_goodput_ratio(rate_bps: float, uplink: bool) -> float:
     backend.apply(make_tick(1, rate_bps))
     at_device, at_server = tcp_pair(backend, 0)
     flow = Flow(at_device, at_server) if uplink else Flow(at_server, at_device)
-    time.sleep(1.0)
-    ratio = flow.rate_bps(3.0) / rate_bps
+    time.sleep(0.7)
+    ratio = flow.rate_bps(2.0) / rate_bps
     flow.stop()
     return ratio
 
@@ -45,7 +45,7 @@ def udp_ratios(rewrites_hz: float) -> tuple[float, float]:
     time.sleep(0.5)
     before_s, before = time.monotonic(), backend.counters().up.wire_bytes[0]
     step = 0
-    while time.monotonic() < before_s + 3.0:
+    while time.monotonic() < before_s + 2.0:
         step += 1
         # One bit per second more or less is the same rate, but not for the back-end.
         backend.apply(make_tick(1, rate_bps + 8 * (step % 2)))
@@ -69,18 +69,16 @@ def saturated_windows(reopenings: int) -> tuple[list[float], int, int]:
     backend = make_backend(devices, rate_bps)
     backend.apply(make_tick(devices, rate_bps))
     flows = [Flow(*tcp_pair(backend, device)) for device in range(devices)]
-    time.sleep(1.0)
+    time.sleep(0.5)
     resumes = []
     for _ in range(reopenings):
         backend.apply(make_tick(devices, rate_bps, is_open=False))
-        due_s = backend.next_guard_s()
-        assert due_s is not None
-        time.sleep(max(0.0, due_s - time.monotonic()))
-        backend.check_guards()
-        assert backend.next_guard_s() is None
-        time.sleep(0.6)
+        while (due_s := backend.next_guard_s()) is not None:
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            backend.check_guards()
+        time.sleep(0.3)
         backend.apply(make_tick(devices, rate_bps))
-        time.sleep(0.4)
+        time.sleep(0.25)
         resumes += [resume.resume_s for resume in backend.drain_resumes()]
     counters = backend.counters()
     for flow in flows:
@@ -90,9 +88,9 @@ def saturated_windows(reopenings: int) -> tuple[list[float], int, int]:
 
 
 def test_a_busy_link_closes_tight_and_resumes_within_50_ms() -> None:
-    resumes, leaked_up, leaked_down = in_sandbox(saturated_windows, 5)
+    resumes, leaked_up, leaked_down = in_sandbox(saturated_windows, 3)
     assert (leaked_up, leaked_down) == (0, 0)
-    assert len(resumes) == 10
+    assert len(resumes) == 6
     assert min(resumes) > 0
     assert sorted(resumes)[-2] < 0.050
 
@@ -108,7 +106,7 @@ def idle_window(uplink: bool) -> tuple[int, int, float]:
     backend.check_guards()
     for size in (10, 1400, 10, 700):
         sender.send(bytes(size))
-    receiver.settimeout(0.7)
+    receiver.settimeout(0.3)
     try:
         received = len(receiver.recv(2000))
     except TimeoutError:

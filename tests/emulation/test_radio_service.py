@@ -47,11 +47,11 @@ class Plane:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[Plane]:
+async def served(folder: Path, *, powers_matter: bool = True) -> AsyncIterator[Plane]:
     with bench(folder, devices=DEVICES) as made:
         board = LinkBoard(DEVICES, TICK_S, MAX_POWER_W)
         server = grpc.aio.server(options=server_options())
-        radio = RadioService(board, made.loop, MAX_POWER_W)
+        radio = RadioService(board, made.loop, max_power_w=MAX_POWER_W, powers_matter=powers_matter)
         pb_grpc.add_RadioServicer_to_server(radio, server)
         emulator = EmulatorService(board, made.loop)
         pb_grpc.add_EmulatorServicer_to_server(emulator, server)
@@ -63,9 +63,11 @@ async def served(folder: Path) -> AsyncIterator[Plane]:
         await server.stop(None)
 
 
-def on_the_plane(folder: Path, scenario: Callable[[Plane], Awaitable[None]]) -> None:
+def on_the_plane(
+    folder: Path, scenario: Callable[[Plane], Awaitable[None]], *, powers_matter: bool = True
+) -> None:
     async def main() -> None:
-        async with served(folder) as plane:
+        async with served(folder, powers_matter=powers_matter) as plane:
             await asyncio.wait_for(scenario(plane), LONG_S)
 
     asyncio.run(main())
@@ -244,3 +246,13 @@ def test_every_stream_ends_by_itself_when_the_emulator_does(tmp_path: Path) -> N
         assert await watch.code() == await fidelity.code() == grpc.StatusCode.OK
 
     on_the_plane(tmp_path, scenario)
+
+
+def test_a_given_timeline_refuses_every_power(tmp_path: Path) -> None:
+    async def scenario(plane: Plane) -> None:
+        reply = await plane.ask(1, 0.1)
+        assert reply.status == pb.POWER_STATUS_REFUSED
+        assert "powers have no say" in reply.reason
+        assert reply.power_w == pytest.approx(MAX_POWER_W)
+
+    on_the_plane(tmp_path, scenario, powers_matter=False)

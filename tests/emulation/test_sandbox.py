@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sandboxed import in_sandbox, make_backend
 
-from fadelab_emulation.backends.lite import LiteBackend
+from fadelab_emulation.backends.lite import lite_backend
+from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.namespaces import apply_settings, create_namespaces
 from fadelab_emulation.sandbox import (
     ForeignNamespaceError,
@@ -50,7 +51,7 @@ def test_the_machines_own_network_is_refused() -> None:
     with pytest.raises(ForeignNamespaceError):
         create_namespaces(1, lambda: None)
     with pytest.raises(ForeignNamespaceError):
-        LiteBackend([], SystemClock())
+        lite_backend(LinkPlan([]), SystemClock())
 
 
 @pytest.mark.namespaces

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loop_bench import STEP_S, TICK_S, Bench, bench
+from loop_bench import RADIO, STEP_S, TICK_S, Bench, bench
+from timelines import assert_same_in_float32, columns
 
+from fadelab_emulation.achieved import read_achieved
 from fadelab_emulation.backends.base import Resume
+from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.schedule import ScheduleReader
 from fadelab_emulation.tick_loop import Lateness
+from fadelab_emulation.timeline.replay import AtEnd, Replay
+from fadelab_emulation.timeline.time_scale import Timescale
 from fadelab_emulation.world import RadioWorld
 
 START_S = 1000.5
@@ -192,8 +197,71 @@ def test_a_power_request_takes_effect_and_leaves_the_others_alone(tmp_path: Path
     assert snr_db(calm, 1) == snr_db(asked, 1)
 
 
+@pytest.mark.parametrize("factor", [0.5, 10.0])
+def test_scaled_time_brings_ticks_sooner_or_later(tmp_path: Path, factor: float) -> None:
+    with bench(tmp_path, timescale=Timescale(factor)) as made:
+        made.loop.begin(START_S)
+        made.run(30)
+        for at_s, tick in made.backend.applied[1:]:
+            due_s = START_S + TICK_S * tick.index / factor
+            assert due_s <= at_s + 1e-9
+            assert at_s < due_s + 1.5 * STEP_S
+        assert np.ptp(made.loop.lateness.seconds) < 1.5 * STEP_S
+
+
+def test_links_are_scaled_and_everybody_else_sees_emulated_values(tmp_path: Path) -> None:
+    scale = Timescale(4.0)
+    delays = {"delay_up_s": 0.2, "jitter_up_s": 0.01}
+    with bench(tmp_path, timescale=scale, **delays) as made:
+        made.loop.begin(START_S)
+        made.run(10)
+        world = RadioWorld(RadioConfig.model_validate(RADIO | delays), made.devices, 1)
+        schedule = ScheduleReader(tmp_path / "links.schedule")
+        staging, *applied = (tick for _, tick in made.backend.applied)
+        for index, tick in enumerate(made.ticks):
+            expected = world.step()
+            assert_same_in_float32(tick, expected)
+            assert_same_in_float32(schedule.tick(index), expected)
+            assert_same_in_float32(applied[index], scale.scaled(expected))
+        assert applied[3].delay_up_s[0] == pytest.approx(0.05)
+        assert staging.delay_up_s[0] == pytest.approx(0.05)
+
+
+def test_a_replay_is_carried_out_and_recorded_like_the_original(tmp_path: Path) -> None:
+    for name in ("original", "again"):
+        (tmp_path / name).mkdir()
+    with bench(tmp_path / "original") as original:
+        original.loop.begin(START_S)
+        original.run(25)
+    recorded = tmp_path / "original" / "links.schedule"
+    source = Replay(ScheduleReader(recorded), original.devices, AtEnd.CLOSE)
+    with bench(tmp_path / "again", source=source) as again:
+        again.loop.request_power(2, 0.05)
+        again.loop.begin(START_S)
+        again.run(25)
+    assert (tmp_path / "again" / "links.schedule").read_bytes() == recorded.read_bytes()
+    for (_, one), (_, other) in zip(original.backend.applied, again.backend.applied, strict=True):
+        for name, values in columns(one).items():
+            assert columns(other)[name] == pytest.approx(values, rel=1e-6)
+    (refused,) = again.events("power_refused")
+    assert (refused["device"], refused["power_w"]) == (2, 0.05)
+    assert "a replayed timeline does not depend on powers" in refused["reason"]
+
+
 def test_percentiles_of_lateness_are_in_milliseconds() -> None:
     lateness = Lateness([0.001 * number for number in range(101)])
     assert lateness.percentile_ms(50) == pytest.approx(50)
     assert lateness.percentile_ms(99) == pytest.approx(99)
     assert lateness.percentile_ms(100) == pytest.approx(100)
+
+
+def test_what_links_did_is_recorded_at_every_tick(tmp_path: Path) -> None:
+    with bench(tmp_path, devices=3, timescale=Timescale(2.0)) as made:
+        made.loop.begin(START_S)
+        made.run(4)
+        found = read_achieved(tmp_path / "links.achieved")
+        assert found.tick.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+        assert found.rows["up_sent_bytes"][-3:].tolist() == [4, 5, 6]
+        # Noted in the emulation's seconds, as everything in a run's record is.
+        since_s = found.mono_s[-1] / 2 - START_S
+        assert 3 * TICK_S / 2 <= since_s < 3 * TICK_S / 2 + 2 * STEP_S

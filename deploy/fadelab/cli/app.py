@@ -2,7 +2,8 @@
 
 import typer
 
-from fadelab.cli.machine import doctor, link
+from fadelab.cli.link import link
+from fadelab.cli.machine import doctor
 from fadelab.cli.processes import agent, server
 from fadelab.cli.run import report, run
 

@@ -7,10 +7,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fadelab.cli.links_outcome import link_rows
 from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
 from fadelab.local.launch import new_run_dir
+from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import finish, run_locally
 from fadelab.results.schema import Summary
 
@@ -33,11 +35,13 @@ def run(
     Example: fadelab run examples/quickstart.yaml --set devices.count=20
     """
     checked = load_experiment(experiment, settings or [], seed=seed)
+    # First of all, so that a machine that cannot do it leaves no empty folder.
+    links = LinksOfRun.choose(checked)
     run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
     console = Console()
     view = RunView(checked, console)
     try:
-        finished = run_locally(checked, run_dir.absolute(), view)
+        finished = run_locally(checked, links, run_dir.absolute(), view)
     finally:
         view.close()
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
@@ -87,18 +91,8 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
         f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
-    ratios = [
-        fidelity.ratio
-        for device in summary.devices.values()
-        for fidelity in (device.up, device.down)
-        if fidelity.ratio is not None
-    ]
-    if ratios:
-        table.add_row(
-            "links",
-            f"achieved / programmed {min(ratios):.3f} to {max(ratios):.3f}, "
-            f"{summary.total.leaked_packets} leaked packets",
-        )
+    for title, text in link_rows(summary):
+        table.add_row(title, text)
     if summary.total.resume_p95_ms is not None:
         table.add_row("resumption", f"95 % within {summary.total.resume_p95_ms:.1f} ms")
     table.add_row("link updates", f"99 % within {summary.lateness.p99_ms:.2f} ms of their time")

@@ -17,8 +17,8 @@ from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_u
 from fadelab_agent.membership import Membership
 from fadelab_agent.radio import WiredRadio
 from fadelab_agent.uplink import Uplink
-from fadelab_emulation.backends.lite import LiteBackend
-from fadelab_emulation.backends.topology import QueueSizes
+from fadelab_emulation.backends.lite import lite_backend
+from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.link_state import plain_tick
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
@@ -82,7 +82,8 @@ def calibrate(rates_bps: Sequence[float], update_bytes: int) -> list[Calibration
 def _measure(folder: Path, rates_bps: Sequence[float], update_bytes: int) -> list[Calibration]:
     dimension = -(-update_bytes // 4)
     np.save(folder / "zero.npy", np.zeros(dimension, dtype=np.float32), allow_pickle=False)
-    backend = LiteBackend([QueueSizes.for_rates(rate, rate) for rate in rates_bps], SystemClock())
+    queues = [QueueSizes.for_rates(rate, rate) for rate in rates_bps]
+    backend = lite_backend(LinkPlan(queues), SystemClock())
     programmed_bps = np.array(rates_bps, dtype=np.float64)
     backend.apply(plain_tick(programmed_bps, programmed_bps))
     senders = []

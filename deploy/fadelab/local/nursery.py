@@ -139,7 +139,7 @@ def _validator(plan: LocalPlan, bench: "Workbench") -> Callable[[], None]:
 
     def body() -> None:
         os.nice(_VALIDATOR_NICENESS)
-        clock = SystemClock()
+        clock = SystemClock(plan.time_scale)
         with EventLog(plan.events_dir, _VALIDATOR, "0", clock) as log:
             validator = Validator(
                 bench.validator(), 0, socket=plan.operator_socket, clock=clock, log=log

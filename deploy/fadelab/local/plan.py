@@ -6,15 +6,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fadelab.experiment import Experiment
+from fadelab.local.trial import choose_backend
 from fadelab_agent.agent import AgentConfig
 from fadelab_agent.workbench_config import WorkbenchConfig
-from fadelab_emulation.emulator import EmulatorConfig
+from fadelab_emulation.backends.choice import Choice, Need
+from fadelab_emulation.emulator import BackendFacts, EmulatorConfig
+from fadelab_emulation.packet_class import class_marks
+from fadelab_emulation.sources import needs
 from fadelab_server.config import ServerConfig, StopConfig, TaskSpec
 
 # The address of backends.topology; the port is free in a network of the run's own.
 SERVER = "10.77.0.1:50051"
 # Reading a process's private memory takes the kernel some 10 ms: a sample of agents has to do.
 _MEASURED_AGENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LinksOfRun:
+    """What the links have to do and what carries them; found out before anything is made."""
+
+    command_mono_s: float
+    """When the command was given."""
+    needs: frozenset[Need]
+    choice: Choice
+
+    @classmethod
+    def choose(cls, experiment: Experiment) -> "LinksOfRun":
+        """Choose a back-end for an experiment on this machine.
+
+        Raises:
+            FadelabError: ENVIRONMENT, if it has none that can do what is asked.
+
+        """
+        command_mono_s = time.monotonic()
+        radio = experiment.radio
+        found = needs(radio, experiment.devices.count, experiment.seed, experiment.duration_s)
+        marks = class_marks(radio.classes)
+        choice = choose_backend(radio.backend, found, radio.window, marks)
+        return cls(command_mono_s, found, choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +59,21 @@ class LocalPlan:
     command_mono_s: float
     """When the command was given."""
 
+    links: "LinksOfRun"
+
     @classmethod
-    def create(cls, experiment: Experiment, run_dir: Path, sockets_dir: Path) -> "LocalPlan":
-        """Draw a run identifier and note the time."""
+    def create(
+        cls, experiment: Experiment, links: "LinksOfRun", run_dir: Path, sockets_dir: Path
+    ) -> "LocalPlan":
+        """Draw a run identifier."""
         return cls(
             experiment=experiment,
             run_dir=run_dir,
             sockets_dir=sockets_dir,
             data_dir=experiment.task.data_dir.absolute(),
             run_id=secrets.randbits(32),
-            command_mono_s=time.monotonic(),
+            command_mono_s=links.command_mono_s,
+            links=links,
         )
 
     @property
@@ -56,6 +90,11 @@ class LocalPlan:
     def radio_socket(self) -> Path:
         """The emulator's local socket."""
         return self.sockets_dir / "radio"
+
+    @property
+    def time_scale(self) -> float:
+        """Emulated seconds per second."""
+        return self.experiment.radio.time_scale
 
     @property
     def schedule_path(self) -> Path:
@@ -77,6 +116,9 @@ class LocalPlan:
             radio_socket=self.radio_socket,
             events_dir=self.events_dir,
             schedule_path=self.schedule_path,
+            achieved_path=self.run_dir / "links.achieved",
+            backend=BackendFacts.of(self.links.choice),
+            times_delays=Need.DELAY in self.links.needs,
         )
 
     def workbench(self) -> WorkbenchConfig:
@@ -111,6 +153,7 @@ class LocalPlan:
             aggregation=experiment.method.pieces().aggregation,
             stop=StopConfig(duration_s=experiment.duration_s, max_versions=experiment.max_versions),
             max_payload_bytes=experiment.transport.max_payload_bytes,
+            time_scale=self.time_scale,
         )
 
     def agent(self, device: int) -> AgentConfig:
@@ -130,5 +173,6 @@ class LocalPlan:
             downlink_power_w=experiment.radio.downlink_power_w,
             compute=experiment.devices.compute,
             stall_s=experiment.transport.stall_s,
+            time_scale=self.time_scale,
             measure_memory=device % -(-experiment.devices.count // _MEASURED_AGENTS) == 0,
         )

@@ -10,11 +10,14 @@ import numpy as np
 from fadelab.exit_codes import FadelabError
 from fadelab.local.children import PROCESS_PREFIX
 from fadelab.local.launch import Sandboxed
-from fadelab_emulation.backends.lite import LiteBackend
-from fadelab_emulation.backends.topology import QueueSizes
+from fadelab.local.trial import attempt
+from fadelab_emulation.backends.choice import SKILLS
+from fadelab_emulation.backends.lite import lite_backend
+from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.link_state import LinkTick, PacketLoss, plain_tick
 from fadelab_emulation.netlink.message import NetlinkError
 from fadelab_emulation.sandbox import probe_sandbox
+from fadelab_emulation.window import WindowMode
 from fadelab_proto.clock import SystemClock
 
 _LINK_PREFIX = "fl"
@@ -27,6 +30,8 @@ class Finding:
     name: str
     good: bool
     detail: str
+    needed: bool = True
+    """Whether no run can do without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Diagnosis:
     @property
     def can_run(self) -> bool:
         """Whether a run can be had on this machine."""
-        return all(finding.good for finding in self.findings)
+        return all(finding.good for finding in self.findings if finding.needed)
 
     def as_json(self) -> dict[str, object]:
         """Return the diagnosis for ``--json``."""
@@ -53,6 +58,7 @@ def diagnose() -> Diagnosis:
     findings = [Finding("sandbox", probe.available, how if probe.available else probe.problem)]
     if probe.available:
         findings += _probe_links()
+        findings += _probe_backends()
     return Diagnosis(findings, leftovers())
 
 
@@ -125,12 +131,27 @@ def _probe_links() -> list[Finding]:
     return [Finding("links", good=False, detail="the probe gave no answer")]
 
 
+def _probe_backends() -> list[Finding]:
+    """Make one link with each back-end that can do more than rates and windows."""
+    findings = []
+    for variant, skill in SKILLS.items():
+        if not skill.can:
+            continue
+        problem = attempt(variant, skill.can, WindowMode.REJECT)
+        can = ", ".join(["rates, windows", *sorted(skill.can)])
+        detail = can + (", seeded" if skill.loss_is_seeded else "")
+        if problem:
+            detail = f"{problem}. {skill.remedy}"
+        findings.append(Finding(f"back-end {variant}", not problem, detail, needed=False))
+    return findings
+
+
 def _try_one_link() -> list[tuple[str, bool, str]]:
     try:
-        backend = LiteBackend([QueueSizes.for_rates(1e7, 1e7)], SystemClock())
+        backend = lite_backend(LinkPlan([QueueSizes.for_rates(1e7, 1e7)]), SystemClock())
     except NetlinkError as error:
         return [("links", False, f"the kernel refuses a shaped link: {error}")]
-    findings = [("links", True, "htb, tbf and veth work: back-end 'lite' (no delay, no jitter)")]
+    findings = [("links", True, "htb, tbf and veth work")]
     try:
         backend.apply(_tick(0, is_open=True, loss=0.5))
         findings.append(("loss", True, "classic BPF on clsact works"))

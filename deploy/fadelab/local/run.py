@@ -12,7 +12,7 @@ import grpc
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.local.launch import Sandboxed, sockets_dir, write_json
-from fadelab.local.plan import LocalPlan
+from fadelab.local.plan import LinksOfRun, LocalPlan
 from fadelab.local.supervisor import supervise
 from fadelab.manifest import build_manifest
 from fadelab.results.compute import compute_summary
@@ -54,13 +54,15 @@ class Observer(Protocol):
         ...
 
 
-def run_locally(experiment: Experiment, run_dir: Path, observer: Observer) -> Finished:
+def run_locally(
+    experiment: Experiment, links: LinksOfRun, run_dir: Path, observer: Observer
+) -> Finished:
     """Run an experiment on this machine and leave everything in ``run_dir``.
 
     Must be called from the main thread, before this process starts any other thread.
     """
     with sockets_dir() as sockets:
-        plan = LocalPlan.create(experiment, run_dir, sockets)
+        plan = LocalPlan.create(experiment, links, run_dir, sockets)
         manifest = build_manifest(plan)
         write_json(run_dir / "manifest.json", manifest)
         run = Sandboxed("launcher", lambda channel: supervise(plan, channel))

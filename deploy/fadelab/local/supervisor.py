@@ -100,7 +100,7 @@ class _Run:
         self._crew = crew
         self._outside = outside
         self._family = Family()
-        self._clock = SystemClock()
+        self._clock = SystemClock(plan.time_scale)
         self._log = EventLog(plan.events_dir, "launcher", "0", self._clock)
         self._troubles: list[str] = []
 
@@ -195,9 +195,11 @@ class _Run:
             raise FadelabError(ExitCode.COMPONENT_FAILED, self._troubles[0])
 
     async def _begin(self, stub: "pb_grpc.OperatorAsyncStub", radio: grpc.aio.Channel) -> None:
-        start_mono_s = time.monotonic() + _LEAD_S
+        begin_mono_s = time.monotonic() + _LEAD_S
         emulator = radio_pb2_grpc.EmulatorStub(radio)
-        await emulator.Begin(radio_pb2.BeginRequest(start_mono_s=start_mono_s))
+        await emulator.Begin(radio_pb2.BeginRequest(start_mono_s=begin_mono_s))
+        # The emulator lives by the kernel's clock, all others by the emulation's.
+        start_mono_s = begin_mono_s * self._plan.time_scale
         await stub.Start(pb.StartRequest(start_mono_s=start_mono_s))
         self._log.set_start(start_mono_s)
         self._phase("started")

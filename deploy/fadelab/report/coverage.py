@@ -17,7 +17,7 @@ from fadelab.report.units import plural, short_name, spread
 from fadelab.results.schema import Contact, DeviceResult
 
 _COVERAGE = (
-    "The dashed circle is the coverage radius; with hysteresis, a device may keep its contact a "
+    "A dashed circle is a coverage radius; with hysteresis, a device may keep its contact a "
     "little beyond it. "
 )
 _RASTER_COLUMNS = 800
@@ -26,13 +26,14 @@ _MAX_LANES = 150
 _RATE_SAMPLES = 300
 _MAP_POINTS = 20_000
 _MAP_CELLS = 60
+_LARGE_SITES = 16
 
 
 def timeline(run: Run) -> Markup:
     """Draw each device's contact windows, how many were in contact, and the programmed rates."""
     title = "Contact timeline"
     if not any(device.contacts for device in run.devices.values()):
-        return card(title, empty("No device was ever in contact with the base station."))
+        return card(title, empty("No device was ever in contact with a base station."))
 
     lanes_in = min(max(1.0, 0.2 * len(run.devices)), 5.0)
     chart = render(
@@ -157,10 +158,12 @@ def field_map(run: Run) -> Markup:
     title = "Map and contact share"
     if run.schedule.x_m.size == 0:
         return card(title, empty("The run recorded no link schedule, so there is no map."))
+    if not run.schedule.has_places:
+        return card(title, empty("The links' timeline has no places, so there is no map."))
 
     chart = render(
         "map",
-        "Trajectories of the devices around the base station, and share of time in contact",
+        "Trajectories of the devices around the base stations, and share of time in contact",
         0.5 * WIDTH_IN,
         lambda figure: _draw_field(figure, run),
     )
@@ -224,16 +227,19 @@ def _draw_density(figure: Figure, axes: Axes, schedule: ScheduleView) -> None:
 
 
 def _draw_cell(axes: Axes, schedule: ScheduleView) -> None:
-    """Draw the base station, its coverage and the area; frame what there is to see."""
-    x_m, y_m = schedule.base_station_m
-    corners = [(x_m, y_m), (schedule.x_m.min(), schedule.y_m.min())]
-    corners.append((schedule.x_m.max(), schedule.y_m.max()))
-    axes.plot(x_m, y_m, "^", color=VERMILION, markersize=7, label="base station")
-    if schedule.radius_m is not None:
-        radius_m = schedule.radius_m
-        axes.add_patch(
-            Circle((x_m, y_m), radius_m, fill=False, edgecolor=VERMILION, linestyle="--")
-        )
+    """Draw the base stations, their coverage and the area; frame what there is to see."""
+    corners = [(schedule.x_m.min(), schedule.y_m.min()), (schedule.x_m.max(), schedule.y_m.max())]
+    sites = len(schedule.sites_m)
+    if sites:
+        size = 7 if sites <= _LARGE_SITES else 4
+        name = "base station" if sites == 1 else "base stations"
+        axes.plot(*schedule.sites_m.T, "^", color=VERMILION, markersize=size, label=name)
+    radius_m = schedule.radius_m or 0.0
+    for x_m, y_m in schedule.sites_m.tolist():
+        if radius_m:
+            axes.add_patch(
+                Circle((x_m, y_m), radius_m, fill=False, edgecolor=VERMILION, linestyle="--")
+            )
         corners += [(x_m - radius_m, y_m - radius_m), (x_m + radius_m, y_m + radius_m)]
     if schedule.area_m is not None:
         axes.add_patch(Rectangle((0, 0), *schedule.area_m, fill=False, edgecolor=GREY))

@@ -21,6 +21,7 @@ _HEADINGS = (
     "down ratio",
     "up goodput (Mbit/s)",
     "leaked packets",
+    "wrong connectivity",
     "resume max (ms)",
     "mean staleness",
     "energy (J)",
@@ -40,8 +41,10 @@ def device_table(run: Run) -> Markup:
             _HEADINGS, [_row(name, device, run.ratio_band) for name, device in order], limit=_ROWS
         ),
         caption="Click a heading to sort. Ratio: achieved over programmed bytes in saturated "
-        "ticks. Staleness in versions. Join: wall seconds from the command. Marked: leaked "
-        "packets, and ratios outside the validity band."
+        "ticks. Wrong connectivity: intervals between readings in which packets passed a closed "
+        "link, or waited at an open one and none passed. Staleness in versions. Join: wall "
+        "seconds from the command. Marked: leaked packets, wrong connectivity, and ratios outside "
+        "the validity band."
         + (" Devices with marks and lost updates come first." if len(order) > _ROWS else ""),
     )
 
@@ -57,11 +60,21 @@ def _is_outside(link: LinkFidelity, band: Band) -> bool:
 def _attention(device: DeviceResult, band: Band) -> tuple[int, int, int, float]:
     links = _links(device)
     return (
-        sum(link.leaked_packets for link in links),
+        sum(link.leaked_packets for link in links) + (_wrong_intervals(device) or 0),
         sum(_is_outside(link, band) for link in links),
         device.updates.lost,
         max(abs(link.ratio - 1) if link.ratio is not None else 0.0 for link in links),
     )
+
+
+def _wrong_intervals(device: DeviceResult) -> int | None:
+    known = [link.connectivity for link in _links(device) if link.connectivity is not None]
+    return sum(m.open_stuck + m.closed_passed for m in known) if known else None
+
+
+def _wrong_cell(device: DeviceResult) -> Cell:
+    wrong = _wrong_intervals(device)
+    return _quantity(wrong, is_bad=bool(wrong))
 
 
 def _row(name: str, device: DeviceResult, band: Band) -> list[Cell]:
@@ -81,6 +94,7 @@ def _row(name: str, device: DeviceResult, band: Band) -> list[Cell]:
         *(_quantity(link.ratio, is_bad=_is_outside(link, band)) for link in _links(device)),
         _quantity(None if goodput_bps is None else goodput_bps / 1e6),
         _quantity(leaked, is_bad=leaked > 0),
+        _wrong_cell(device),
         _quantity(max(device.resume_ms, default=None)),
         _quantity(sum(versions) / len(versions) if versions else None),
         _quantity(energy_j),

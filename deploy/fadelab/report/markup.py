@@ -62,6 +62,13 @@ def _row(cells: Sequence[Cell]) -> Markup:
     return tag("tr", *fields)
 
 
+def _heading(text: str, rows: Sequence[Sequence[Cell]], column: int) -> Markup:
+    """Build a heading that stands above its numbers, which are set to the right."""
+    is_numeric = bool(rows) and all(row[column].value is not None for row in rows)
+    attributes = {"class_": "num"} if is_numeric else {}
+    return tag("th", tag("button", text, type="button"), **attributes)
+
+
 def table(
     headings: Sequence[str],
     rows: Sequence[Sequence[Cell]],
@@ -70,7 +77,7 @@ def table(
     limit: int,
 ) -> Markup:
     """Build a table, sortable in place, of the first ``limit`` rows; it says how many are left."""
-    head = tag("tr", *(tag("th", tag("button", text, type="button")) for text in headings))
+    head = tag("tr", *(_heading(text, rows, column) for column, text in enumerate(headings)))
     parts = [tag("thead", head), tag("tbody", *(_row(row) for row in rows[:limit]))]
     if foot is not None:
         parts.append(tag("tfoot", _row(foot)))

@@ -7,10 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab.experiment import ValidityConfig
 from fadelab.results.schema import DeviceResult, Summary
+from fadelab.results.throughput import Throughput
 
 FloatArray = NDArray[np.floating]
 BoolArray = NDArray[np.bool_]
+
+NAMED_DEVICES = 32
+"""With more devices than these, there is no room for every name: charts aggregate."""
 
 
 class Band(NamedTuple):
@@ -36,11 +41,17 @@ class ScheduleView:
     rate_up_bps: FloatArray
     rate_down_bps: FloatArray
     is_open: BoolArray
-    base_station_m: tuple[float, float]
+    sites_m: FloatArray
+    """Places of the base stations, shape ``(sites, 2)``; none where they are not known."""
     radius_m: float | None
     """Coverage radius; None where contact is not decided by distance."""
     area_m: tuple[float, float] | None
     """Width and height of the area, whose lower left corner is the origin; None if unbounded."""
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the devices are anywhere: an imported trace says nothing of it."""
+        return len(self.sites_m) > 0 or bool(self.x_m.any() or self.y_m.any())
 
     def __post_init__(self) -> None:
         expected = (len(self.t_s), len(self.device_ids))
@@ -57,8 +68,15 @@ class Run:
     summary: Summary
     manifest: Mapping[str, object]
     schedule: ScheduleView
-    ratio_band: Band
-    """Where achieved / programmed bytes of a saturated link must lie for the run to be valid."""
+    throughput: Throughput | None
+    """None if no readings of the links were recorded."""
+    bounds: ValidityConfig
+    """What the run was judged by."""
+
+    @property
+    def ratio_band(self) -> Band:
+        """Where achieved / programmed bytes of a saturated link must lie for a valid run."""
+        return Band(*self.bounds.rate_ratio)
 
     @property
     def devices(self) -> dict[str, DeviceResult]:
@@ -68,4 +86,4 @@ class Run:
     @property
     def shows_names(self) -> bool:
         """Whether there is room for every device's name on an axis; if not, charts aggregate."""
-        return len(self.devices) <= 32
+        return len(self.devices) <= NAMED_DEVICES

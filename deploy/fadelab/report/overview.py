@@ -9,15 +9,16 @@ from fadelab.results.schema import DirectionBytes, TaskResult
 def heading(run: Run) -> Markup:
     """Write the title and what kind of document this is."""
     summary = run.summary
-    return tag(
-        "header",
-        tag("h1", summary.name),
-        tag(
-            "p",
-            f"Fadelab run report · {plural(len(run.devices), 'device')} · "
-            f"{number(summary.duration_s, 's')} emulated",
-        ),
-    )
+    facts = [
+        "Fadelab run report",
+        plural(len(run.devices), "device"),
+        f"{number(summary.duration_s, 's')} emulated",
+    ]
+    if summary.links.time_scale != 1:
+        facts.append(f"{number(summary.links.time_scale)} of them per second of the wall clock")
+    if summary.links.variant is not None:
+        facts.append(f"links by {summary.links.variant}")
+    return tag("header", tag("h1", summary.name), tag("p", " · ".join(facts)))
 
 
 def verdict(run: Run) -> Markup:
@@ -33,6 +34,22 @@ def verdict(run: Run) -> Markup:
         tag("ul", *(tag("li", reason) for reason in reasons)),
         class_="verdict " + ("ok" if summary.valid else "bad"),
         role="alert",
+    )
+
+
+def marks(run: Run) -> Markup:
+    """Mark a run whose devices knew what no device can know."""
+    if not run.summary.links.oracle:
+        return Markup()
+    text = (
+        "Devices were told how long each contact would really last, which no device can know: "
+        "this run is an upper bound for comparisons."
+    )
+    return tag(
+        "div",
+        tag("strong", "Oracle: devices knew the true future"),
+        tag("p", text),
+        class_="verdict mark",
     )
 
 
@@ -64,6 +81,7 @@ def key_figures(run: Run) -> Markup:
             "in closed windows, after the guard time",
             is_bad=total.leaked_packets > 0,
         ),
+        *_connectivity_figure(run),
         figure(
             "Tick lateness p99",
             number(summary.lateness.p99_ms, "ms"),
@@ -81,7 +99,9 @@ def key_figures(run: Run) -> Markup:
         tag("div", *figures, class_="figures"),
         caption="Wire bytes: layer-2 bytes counted by the kernel at the interfaces. Times are "
         "emulated seconds unless they are said to be wall time. Resume: from the reopening of a "
-        "contact window with a waiting uplink to the first frame that arrived. Lateness: how long "
+        "contact window with a waiting uplink to the first frame that arrived. Wrong connectivity: "
+        "intervals between two readings in which packets passed a closed link, or waited at an "
+        "open one and none passed. Lateness: how long "
         "after its due time the emulator carried out a tick. Energy: the papers' formulas, applied "
         "to measured times.",
     )
@@ -90,6 +110,16 @@ def key_figures(run: Run) -> Markup:
 def _task_figure(name: str, task: TaskResult) -> Markup:
     best = f"best {number(task.best)}, {plural(task.versions, 'version')}"
     return figure(f"{name}: final {task.metric}", number(task.final), best)
+
+
+def _connectivity_figure(run: Run) -> list[Markup]:
+    total = run.summary.total.connectivity
+    if total is None:
+        return []
+    wrong = sum(m.open_stuck + m.closed_passed for m in (total.up, total.down))
+    judged = wrong + sum(m.open_passed + m.closed_silent for m in (total.up, total.down))
+    remark = f"of {plural(judged, 'interval')} that tell"
+    return [figure("Wrong connectivity", number(wrong), remark, is_bad=wrong > 0)]
 
 
 def _bytes_remark(direction: DirectionBytes) -> str:

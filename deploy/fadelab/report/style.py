@@ -62,6 +62,7 @@ _STYLE: dict[Any, Any] = {
 _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 _IDENTIFIER = re.compile(r' id="([^"]*)"')
+_LONG_NUMBER = re.compile(r"(\.\d\d)\d+")
 _REFERENCE = re.compile(r'(url\(#|href="#)([^")]*)')
 
 
@@ -94,6 +95,9 @@ def _inline(document: str, name: str, description: str) -> Markup:
         element = _IDENTIFIER.sub(
             lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", match[0]
         )
+        if element.startswith("<path"):
+            # A hundredth of a point is finer than any screen.
+            element = _LONG_NUMBER.sub(r"\1", element)
         return _REFERENCE.sub(rf"\g<1>{name}-\g<2>", element)
 
     inner = _TAG.sub(own_identifiers, body.rsplit("</svg>", 1)[0])

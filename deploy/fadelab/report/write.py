@@ -1,6 +1,5 @@
 """Write ``report.html``."""
 
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,20 +8,24 @@ from fadelab.report.devices import device_table, manifest
 from fadelab.report.fidelity import fidelity
 from fadelab.report.learning import learning
 from fadelab.report.markup import Markup, tag
-from fadelab.report.model import Band, Run, ScheduleView
-from fadelab.report.overview import heading, key_figures, verdict
+from fadelab.report.model import Run
+from fadelab.report.overview import heading, key_figures, marks, verdict
+from fadelab.report.proof import proof
+from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
 from fadelab.report.traffic import ledger, staleness
-from fadelab.results.schema import Summary
 
 _SECTIONS = (
     heading,
     verdict,
+    marks,
     key_figures,
     learning,
     timeline,
     field_map,
+    proof,
     fidelity,
+    throughput,
     staleness,
     ledger,
     resume,
@@ -32,21 +35,12 @@ _SECTIONS = (
 )
 
 
-def write_report(
-    path: Path,
-    summary: Summary,
-    manifest: Mapping[str, object],
-    schedule: ScheduleView,
-    *,
-    ratio_band: Band = Band(0.95, 1.05),  # noqa: B008
-) -> None:
+def write_report(path: Path, run: Run) -> None:
     """Write one self-contained HTML page: no network, no external script, style or font.
 
-    The same input gives the same bytes. ``ratio_band`` is the range in which achieved over
-    programmed bytes of every saturated link must lie for the run to be valid; the caller, who
-    judged the run, passes the one it used. Raises ``OSError`` if ``path`` cannot be written.
+    The same input gives the same bytes. Raises ``OSError`` if ``path`` cannot be written.
     """
-    path.write_text(build_page(Run(summary, manifest, schedule, ratio_band)), encoding="utf-8")
+    path.write_text(build_page(run), encoding="utf-8")
 
 
 def build_page(run: Run) -> str:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fadelab.results.connectivity import total as total_connectivity
 from fadelab.results.devices import device_results
+from fadelab.results.links import links_result
 from fadelab.results.record import RunRecord, number
 from fadelab.results.schema import (
     ByteLedger,
+    ConnectivityTotals,
     DeviceResult,
     DirectionBytes,
     Joules,
@@ -32,13 +35,20 @@ def compute_summary(run_dir: Path) -> Summary:
 
     """
     record = RunRecord.load(run_dir)
-    experiment, command_mono_s = record.experiment, record.command_mono_s
-    devices = device_results(record, experiment.devices.count, command_mono_s)
+    experiment = record.experiment
+    devices = device_results(record, experiment.devices.count)
     tasks = task_results(record)
     total = _totals(devices.values())
+    links = links_result(record)
     lateness = _lateness(record)
     reasons = invalid_reasons(
-        record, experiment.validity, tasks=tasks, devices=devices, total=total, lateness=lateness
+        record,
+        experiment.validity,
+        links=links,
+        tasks=tasks,
+        devices=devices,
+        total=total,
+        lateness=lateness,
     )
     phases = {
         str(event["name"]): number(event, "since_command_s")
@@ -49,8 +59,9 @@ def compute_summary(run_dir: Path) -> Summary:
         name=experiment.name,
         valid=not reasons,
         invalid_reasons=reasons,
+        links=links,
         duration_s=round(record.duration_s, 3),
-        wall_s=round(_last_event_s(record) - command_mono_s, 3),
+        wall_s=round(_last_event_s(record), 3),
         tasks=tasks,
         devices=devices,
         total=total,
@@ -83,6 +94,7 @@ def _totals(devices: Iterable[DeviceResult]) -> Totals:
             seconds=[s for device in found for s in device.staleness.seconds],
         ),
         leaked_packets=sum(d.up.leaked_packets + d.down.leaked_packets for d in found),
+        connectivity=_connectivity(found),
         resume_p95_ms=float(np.percentile(resumes, 95)) if resumes else None,
         joules=Joules(
             compute=sum(d.joules.compute for d in found),
@@ -102,6 +114,14 @@ def _add_bytes(directions: Iterable[DirectionBytes]) -> DirectionBytes:
     )
 
 
+def _connectivity(devices: list[DeviceResult]) -> ConnectivityTotals | None:
+    up = [d.up.connectivity for d in devices if d.up.connectivity is not None]
+    down = [d.down.connectivity for d in devices if d.down.connectivity is not None]
+    if not up:
+        return None
+    return ConnectivityTotals(up=total_connectivity(up), down=total_connectivity(down))
+
+
 def _lateness(record: RunRecord) -> Lateness:
     event = record.last("emulator", "lateness") or {}
     return Lateness(
@@ -114,4 +134,4 @@ def _lateness(record: RunRecord) -> Lateness:
 
 def _last_event_s(record: RunRecord) -> float:
     last = [events[-1] for (role, _), events in record.events.items() if role != "agent"]
-    return max((number(event, "mono_s") for event in last), default=0.0)
+    return max((record.since_command_s(event) for event in last), default=0.0)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.mistakes import describe
+from fadelab_emulation.achieved import Achieved, read_achieved
 from fadelab_emulation.schedule import ScheduleReader
 from fadelab_proto.events import Value, read_events
 
@@ -29,6 +31,8 @@ class RunRecord:
     """By role and event name, in order for each process."""
     schedule: ScheduleReader | None
     """None if the run ended before its first tick."""
+    achieved: Achieved | None
+    """What links did, tick by tick; None if nothing was recorded of it."""
 
     @classmethod
     def load(cls, run_dir: Path) -> "RunRecord":
@@ -74,7 +78,9 @@ class RunRecord:
         schedule = ScheduleReader(schedule_path) if schedule_path.exists() else None
         if schedule is not None and schedule.ticks == 0:
             schedule = None
-        return cls(manifest, experiment, command_mono_s, dict(events), schedule)
+        achieved_path = run_dir / "links.achieved"
+        achieved = read_achieved(achieved_path) if achieved_path.exists() else None
+        return cls(manifest, experiment, command_mono_s, dict(events), schedule, achieved)
 
     def of(self, role: str, name: str) -> list[Event]:
         """Return the events of that name that processes of that role wrote."""
@@ -84,6 +90,27 @@ class RunRecord:
         """Return the last such event."""
         found = self.of(role, name)
         return found[-1] if found else None
+
+    def readings(self) -> dict[int, Achieved]:
+        """Return each link's readings by its device's number; none of links without any."""
+        if self.achieved is None:
+            return {}
+        device = self.achieved.rows["device"]
+        order = np.argsort(device, kind="stable")
+        names, starts = np.unique(device[order], return_index=True)
+        return {
+            int(name): Achieved(
+                self.achieved.tick[rows], self.achieved.mono_s[rows], self.achieved.rows[rows]
+            )
+            for name, rows in zip(names, np.split(order, starts[1:]), strict=True)
+        }
+
+    def since_command_s(self, event: Event) -> float:
+        """Return the wall seconds from the command to an event.
+
+        Processes of a run log by the emulation's clock, which may be faster than the wall's.
+        """
+        return number(event, "mono_s") / self.experiment.radio.time_scale - self.command_mono_s
 
     @property
     def start_mono_s(self) -> float | None:

@@ -4,6 +4,8 @@ All times are emulated seconds since the start of the run unless a name says oth
 counts are as seen by the kernel's interface counters or by the codec, as each field says.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from fadelab_proto.config import StrictModel
@@ -65,6 +67,49 @@ class Staleness(StrictModel):
     seconds: list[float]
 
 
+class Connectivity(StrictModel):
+    """Programmed against observed connectivity of one direction, in intervals between readings."""
+
+    open_passed: int = Field(description="Programmed open, and packets passed.")
+    open_stuck: int = Field(
+        description="Programmed open, packets waited all the time, and none passed: wrong."
+    )
+    closed_silent: int = Field(description="Programmed closed, and nothing passed.")
+    closed_passed: int = Field(description="Programmed closed, and packets passed: wrong.")
+
+
+class LossFidelity(StrictModel):
+    """Programmed against achieved packet loss of one direction of one link."""
+
+    arrived: int = Field(
+        description="Packets that came to the point at which losses are drawn, over the open link."
+    )
+    lost: int = Field(description="How many of them were lost there.")
+    expected: float = Field(
+        description="How many were to be expected by the probabilities in force."
+    )
+    z: float | None = Field(
+        description="(lost - expected) in standard deviations of such a count, which bursts "
+        "increase; null if no loss was expected and none happened."
+    )
+
+
+class DelayFidelity(StrictModel):
+    """Programmed against achieved one-way delay of one direction of one link, on the wall clock."""
+
+    programmed_ms: float = Field(description="Median of the delays programmed for the probes.")
+    achieved_ms: float = Field(
+        description="Median of what the probes took over the idle link, less their transmission."
+    )
+    error_ms: float = Field(description="Median of achieved less programmed, probe by probe.")
+    jitter_ms: float = Field(description="Median of the programmed standard deviations.")
+    transmission_ms: float = Field(
+        description="Median of the probes' transmission times at the programmed rate. A shaper "
+        "that was idle lets a probe go at once: the error may be so much below 0."
+    )
+    probes: int = Field(description="Small datagrams that were timed.")
+
+
 class LinkFidelity(StrictModel):
     """Programmed against achieved for one direction of one link."""
 
@@ -83,6 +128,11 @@ class LinkFidelity(StrictModel):
         description="Payload bits per second of those transfers, measured at the receiver."
     )
     leaked_packets: int = Field(description="Packets seen in closed windows after the guard time.")
+    connectivity: Connectivity | None = Field(
+        description="Confusion matrix of connectivity; null if no readings were recorded."
+    )
+    loss: LossFidelity | None = Field(description="Null if losses were not counted.")
+    delay: DelayFidelity | None = Field(description="Null if no delay was programmed or timed.")
 
 
 class Joules(StrictModel):
@@ -137,6 +187,49 @@ class StartUp(StrictModel):
     median_private_memory_mib: float | None
 
 
+class ConnectivityTotals(StrictModel):
+    """The confusion matrices of all links added up."""
+
+    up: Connectivity
+    down: Connectivity
+
+
+class LinkCalibration(StrictModel):
+    """One direction of one link, measured before the run; on the wall clock."""
+
+    device: int
+    direction: Literal["up", "down"]
+    programmed_bps: float = Field(description="Layer-2 rate of the run's first tick.")
+    achieved_bps: float = Field(
+        description="Layer-2 bits that crossed the saturated link per second."
+    )
+    programmed_delay_ms: float = Field(description="One-way delay of the run's first tick.")
+    jitter_ms: float = Field(description="Its programmed standard deviation.")
+    achieved_delay_ms: float | None = Field(
+        description="Median of ten probes less their transmission; null if none came through."
+    )
+    within_bounds: bool = Field(description="Whether the experiment's validity section allows it.")
+
+
+class Links(StrictModel):
+    """What carried the links, why, and how well it did before the run."""
+
+    backend: str | None = Field(description="Null if the run ended before its links were made.")
+    variant: str | None = Field(description="Back-end and what draws its losses.")
+    why: str | None = Field(description="Why this one carries the links.")
+    passed_over: list[str] = Field(description="Better variants, each with why it was not taken.")
+    window: str | None = Field(description="What becomes of packets while a link is closed.")
+    loss_is_seeded: bool | None = Field(
+        description="Whether the same seed loses the same packets of a link."
+    )
+    time_scale: float = Field(description="Emulated seconds per second of the wall clock.")
+    oracle: bool = Field(
+        description="Whether devices were told the true future of their contact, which no device "
+        "can know."
+    )
+    calibration: list[LinkCalibration]
+
+
 class Totals(StrictModel):
     """The devices' results added up."""
 
@@ -144,6 +237,9 @@ class Totals(StrictModel):
     updates: UpdateCounts
     staleness: Staleness
     leaked_packets: int
+    connectivity: ConnectivityTotals | None = Field(
+        description="Null if no readings were recorded."
+    )
     resume_p95_ms: float | None
     joules: Joules
 
@@ -151,10 +247,11 @@ class Totals(StrictModel):
 class Summary(StrictModel):
     """``summary.json``: what a run found, and whether it may be believed."""
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     name: str
     valid: bool
     invalid_reasons: list[str]
+    links: Links
     duration_s: float = Field(description="Emulated seconds that the run lasted.")
     wall_s: float = Field(description="Wall seconds from the command to the end of the run.")
     tasks: dict[str, TaskResult]

@@ -28,7 +28,13 @@ class DirectionCounters:
     stretches: IntArray
     """Uninterrupted sequences of such intervals; each may be off by a few frames at its ends."""
     leaked_packets: IntArray
-    """Packets that arrived while the link was closed, after the guard time."""
+    """Packets that got through while the link was closed, after the guard time."""
+    arrived_packets: IntArray
+    """IPv4 packets that came to the point at which losses are drawn."""
+    lost_packets: IntArray
+    """How many of them were lost there."""
+    expected_losses: FloatArray
+    """How many were to be expected by the probabilities in force, sampled once per tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,41 @@ class Resume:
     """Seconds from then until the first IPv4 frame arrived at the base station's end."""
 
 
+@dataclass(frozen=True, slots=True)
+class DirectionSample:
+    """One direction's running counts at one instant; arrays have the shape of the devices asked."""
+
+    sent_bytes: IntArray
+    """Layer-2 bytes that have left the shaper."""
+    backlog_bytes: IntArray
+    """Layer-2 bytes that wait in its queue."""
+    through_packets: IntArray
+    """Packets that came past the window to the other end, before losses are drawn."""
+    arrived_packets: IntArray
+    lost_packets: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSample:
+    """Running counts of some links, open or closed, read together."""
+
+    devices: IntArray
+    up: DirectionSample
+    down: DirectionSample
+
+
 class LinkBackend(Protocol):
     """One shaped link per device; closed until the first tick says otherwise.
 
     All methods belong to one thread.
     """
 
-    name: str
     server_address: str
+
+    @property
+    def name(self) -> str:
+        """The word for it in configurations and records."""
+        ...
 
     @property
     def namespaces(self) -> Sequence[NetworkNamespace]:
@@ -73,8 +106,11 @@ class LinkBackend(Protocol):
         """Bring every link into the tick's state, sending only what differs from the last one."""
         ...
 
-    def sample(self) -> None:
-        """Read shapers for the programmed-against-achieved account; call it once per tick."""
+    def sample(self) -> LinkSample:
+        """Read shapers for the programmed-against-achieved account; call it once per tick.
+
+        Of many devices only some are read each time, in turns.
+        """
         ...
 
     def next_guard_s(self) -> float | None:

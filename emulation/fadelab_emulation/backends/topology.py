@@ -4,9 +4,9 @@
     lo   10.77.0.1                           eth0  10.77.a.b
     fl<i> ---------------- veth ------------ eth0
       egress: downlink shaper                  egress: uplink shaper
-      ingress: uplink loss                     ingress: downlink loss
+      ingress: uplink impairments              ingress: downlink impairments
 
-Each shaper is  1: tbf (contact gate)  >  2: htb, class 2:1 (rate)  >  3: bfifo (queue).
+Each shaper is  1: tbf (contact gate)  >  2: htb  >  per packet class: 2:k (rate) > bfifo (queue).
 The gate stands in front so that one look at it shows the whole direction: bytes sent, backlog.
 There is no bridge (no port limit, no flooding), no forwarding between devices, and neighbours are
 fixed, so no ARP frame ever meets a shaper.
@@ -14,20 +14,22 @@ fixed, so no ARP frame ever meets a shaper.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from fadelab_emulation.namespaces import NetworkNamespace
-from fadelab_emulation.netlink import links, traffic
+from fadelab_emulation.backends.classes import class_label, classify
+from fadelab_emulation.backends.impairment.base import Direction, Port
+from fadelab_emulation.backends.plan import FRAME_BYTES, ClassMark, LinkPlan
+from fadelab_emulation.namespaces import NetworkNamespace, Setting
+from fadelab_emulation.netlink import filters, links, traffic
+from fadelab_emulation.netlink.classic_bpf import Operation, Step
 from fadelab_emulation.netlink.message import NetlinkSocket, Request
 
-SERVER_ADDRESS = "10.77.0.1"
 DEVICE_INDEX = 2
 """Interface index of eth0 inside every device's namespace."""
-_HUB_INDEX_BASE = 16
 _MAX_DEVICES = 250 * 254
 
 GATE = 0x10000
 SHAPER = 0x20000
-SHAPER_CLASS = 0x20001
 _QUEUE = 0x30000
 
 RATE_FLOOR_BPS = 64_000
@@ -40,32 +42,37 @@ every few milliseconds instead cost a fifth of the machine with a hundred device
 
 
 @dataclass(frozen=True, slots=True)
-class QueueSizes:
-    """Bytes each direction's queue of one device holds."""
+class Layout:
+    """Where the links of a star are found."""
 
-    up_bytes: int
-    down_bytes: int
+    network: str = "10.77"
+    """The first two numbers of all addresses."""
+    first_hub_index: int = 16
+    """Interface index of device 0's link in the hub."""
 
-    @classmethod
-    def for_rates(cls, up_bps: float, down_bps: float) -> "QueueSizes":
-        """Return queues of 60 ms at these rates, at least 8 full frames.
+    @property
+    def server_address(self) -> str:
+        """The server's IPv4 address."""
+        return f"{self.network}.0.1"
 
-        Shorter ones cost goodput, longer ones only delay.
-        """
-        sizes = (
-            round(max(8 * traffic.MTU_FRAME_BYTES, bps / 8 * 0.06)) for bps in (up_bps, down_bps)
-        )
-        return cls(*sizes)
+    def hub_index(self, device: int) -> int:
+        """Return the interface index of a device's link in the hub."""
+        return self.first_hub_index + device
 
-
-def hub_index(device: int) -> int:
-    """Return the interface index of a device's link in the hub."""
-    return _HUB_INDEX_BASE + device
+    def device_address(self, device: int) -> str:
+        """Return a device's IPv4 address."""
+        return f"{self.network}.{1 + device // 250}.{1 + device % 250}"
 
 
-def device_address(device: int) -> str:
-    """Return a device's IPv4 address."""
-    return f"10.77.{1 + device // 250}.{1 + device % 250}"
+_PRIVATE = Layout()
+SERVER_ADDRESS = _PRIVATE.server_address
+hub_index = _PRIVATE.hub_index
+device_address = _PRIVATE.device_address
+
+
+def shaper_class(lane: int) -> int:
+    """Return the handle of a packet class at every shaper; lane 0 is the default class."""
+    return SHAPER | 1 + lane
 
 
 def burst_bytes(rate_bps: int) -> int:
@@ -74,7 +81,7 @@ def burst_bytes(rate_bps: int) -> int:
     A larger one lets a short message arrive faster than the rate allows: at 50 Mbit/s, 4 ms made
     a 2 MB update 1 % too fast.
     """
-    return max(2 * traffic.MTU_FRAME_BYTES, round(rate_bps / 8 * 0.002))
+    return max(2 * FRAME_BYTES, round(rate_bps / 8 * 0.002))
 
 
 def gate_open(index: int) -> bytes:
@@ -87,54 +94,179 @@ def gate_closed(index: int) -> bytes:
     return traffic.closed_tbf(index, GATE, retry_s=_RETRY_S)
 
 
-def create_links(
-    hub: NetlinkSocket,
-    namespaces: Sequence[NetworkNamespace],
-    queues: Sequence[QueueSizes],
-) -> None:
-    """Make every device's link, closed, at the lowest rate. Raises NetlinkError."""
-    if len(namespaces) > _MAX_DEVICES:
-        raise ValueError(f"at most {_MAX_DEVICES} devices have an address, not {len(namespaces)}")
-    server = [links.add_address(links.LOOPBACK_INDEX, SERVER_ADDRESS)]
-    here: list[Request] = []
-    for device, (namespace, queue) in enumerate(zip(namespaces, queues, strict=True)):
-        here += _hub_side(device, namespace, queue.down_bytes)
-    hub.change(server + here)
-    for device, (namespace, queue) in enumerate(zip(namespaces, queues, strict=True)):
-        namespace.netlink.change(_device_side(device, queue.up_bytes))
+@dataclass(frozen=True, slots=True)
+class DeviceEnd:
+    """The interface at a device's end of a link."""
+
+    namespace: NetworkNamespace
+    index: int = DEVICE_INDEX
+    name: str = "eth0"
 
 
-def _hub_side(device: int, namespace: NetworkNamespace, queue_bytes: int) -> list[Request]:
-    index, address = hub_index(device), device_address(device)
-    here = links.VethEnd(f"fl{device}", index, _mac(device, 0))
-    there = links.VethEnd("eth0", DEVICE_INDEX, _mac(device, 1))
+class Crossing(NamedTuple):
+    """Running counts of what went over a link; bytes are layer-2 bytes."""
+
+    up_packets: int
+    down_packets: int
+    up_bytes: int
+    down_bytes: int
+
+
+class Star:
+    """The links' two kinds of ends: one hub, in the calling thread's namespace, many devices."""
+
+    settings: tuple[Setting, ...] = ()
+    """Kernel settings obtained on the server's side."""
+
+    def __init__(
+        self, hub: NetlinkSocket, ends: Sequence[DeviceEnd], layout: Layout = _PRIVATE
+    ) -> None:
+        self.hub = hub
+        self.ends = list(ends)
+        self.layout = layout
+
+    @property
+    def namespaces(self) -> list[NetworkNamespace]:
+        """Where each device's processes live."""
+        return [end.namespace for end in self.ends]
+
+    @property
+    def server_address(self) -> str:
+        """The address that devices reach the server at."""
+        return self.layout.server_address
+
+    def make(self, plan: LinkPlan) -> None:
+        """Make every device's link, its gates closed, at the lowest rate. Raises NetlinkError."""
+        if plan.devices > _MAX_DEVICES:
+            raise ValueError(f"at most {_MAX_DEVICES} devices have an address, not {plan.devices}")
+        here = [links.add_address(links.LOOPBACK_INDEX, self.server_address)]
+        for device in range(plan.devices):
+            here += self.hub_side(device, plan)
+        self.hub.change(here)
+        for device, end in enumerate(self.ends):
+            up = links.set_up(links.LOOPBACK_INDEX)
+            end.namespace.netlink.change([up, *self.device_side(device, plan)])
+
+    def sender(self, device: int, direction: Direction) -> tuple[NetlinkSocket, int]:
+        """Return a socket beside the interface at which a direction is shaped, and its index."""
+        if direction is Direction.UP:
+            end = self.ends[device]
+            return end.namespace.netlink, end.index
+        return self.hub, self.layout.hub_index(device)
+
+    def port(self, device: int, direction: Direction) -> Port:
+        """Return the end at which packets of a direction arrive."""
+        netlink, index = self.sender(device, Direction(1 - direction))
+        return Port(device, direction, netlink, index)
+
+    def crossings(self, devices: Sequence[int]) -> list[Crossing]:
+        """Read the counters of the hub's ends.
+
+        What arrives there is uplink; what leaves there is downlink and, on a veth pair, the same
+        as what arrives at the device.
+        """
+        asked = [links.read_counters(self.layout.hub_index(device)) for device in devices]
+        return [Crossing(*links.parse_counters(answer)[1:]) for answer in self.hub.query(asked)]
+
+    def device_routes(self, device: int) -> list[Request]:
+        """Return what lets a device reach the server, once its interface is up."""
+        return device_routes(device, self.ends[device].index, self.layout)
+
+    def close(self) -> None:
+        """Release every descriptor; the links vanish with the last process in each namespace."""
+        self.hub.close()
+        for namespace in self.namespaces:
+            namespace.close()
+
+    def hub_side(self, device: int, plan: LinkPlan) -> list[Request]:
+        """Return what makes a link and the hub's end of it."""
+        end, layout = self.ends[device], self.layout
+        index, address = layout.hub_index(device), layout.device_address(device)
+        here = links.VethEnd(f"fl{device}", index, _mac(device, 0))
+        there = links.VethEnd(end.name, end.index, _mac(device, 1))
+        return [
+            links.create_veth(here, there, end.namespace.descriptor),
+            links.add_neighbour(index, address, there.mac),
+            links.add_route(index, address, layout.server_address),
+            *_end(index, plan.queues[device].down_bytes, plan.classes),
+        ]
+
+    def device_side(self, device: int, plan: LinkPlan) -> list[Request]:
+        """Return what makes use of a link that :meth:`hub_side` made."""
+        index = self.ends[device].index
+        return [
+            links.set_up(index),
+            links.add_address(index, self.layout.device_address(device)),
+            *self.device_routes(device),
+            *_end(index, plan.queues[device].up_bytes, plan.classes),
+        ]
+
+
+def open_gates(star: Star, device: int) -> None:
+    """Open both gates of a link, for window modes that close it by other means."""
+    for direction in Direction:
+        netlink, index = star.sender(device, direction)
+        netlink.change([traffic.change_tbf(gate_open(index))])
+
+
+def device_routes(
+    device: int, index: int = DEVICE_INDEX, layout: Layout = _PRIVATE
+) -> list[Request]:
+    """Return what lets a device reach the server, once its interface is up."""
+    server = layout.server_address
     return [
-        links.create_veth(here, there, namespace.descriptor),
-        links.add_neighbour(index, address, there.mac),
-        links.add_route(index, address, SERVER_ADDRESS),
-        *_shaper(index, queue_bytes),
+        links.add_neighbour(index, server, _mac(device, 0)),
+        links.add_route(index, server, layout.device_address(device)),
     ]
 
 
-def _device_side(device: int, queue_bytes: int) -> list[Request]:
-    address = device_address(device)
-    return [
-        links.set_up(links.LOOPBACK_INDEX),
-        links.set_up(DEVICE_INDEX),
-        links.add_address(DEVICE_INDEX, address),
-        links.add_neighbour(DEVICE_INDEX, SERVER_ADDRESS, _mac(device, 0)),
-        links.add_route(DEVICE_INDEX, SERVER_ADDRESS, address),
-        *_shaper(DEVICE_INDEX, queue_bytes),
-    ]
+def _end(index: int, queue_bytes: int, marks: Sequence[ClassMark]) -> list[Request]:
+    """Return what an interface needs to shape what it sends and to impair what it receives."""
+    return [*shaper(index, queue_bytes, marks), filters.add_ingress_hook(index)]
 
 
-def _shaper(index: int, queue_bytes: int) -> list[Request]:
-    return [
+def shaper(index: int, queue_bytes: int, marks: Sequence[ClassMark]) -> list[Request]:
+    """Return what an interface needs to shape what it sends; its gate is closed."""
+    requests = [
         traffic.add_tbf(gate_closed(index)),
-        traffic.add_htb(index, SHAPER, GATE | 1, SHAPER_CLASS & 0xFFFF),
-        traffic.add_htb_class(index, SHAPER_CLASS, RATE_FLOOR_BPS, burst_bytes(RATE_FLOOR_BPS)),
-        traffic.add_byte_queue(index, _QUEUE, SHAPER_CLASS, queue_bytes),
+        traffic.add_htb(index, SHAPER, GATE | 1, shaper_class(0) & 0xFFFF),
     ]
+    burst = burst_bytes(RATE_FLOOR_BPS)
+    for lane in range(1 + len(marks)):
+        requests += [
+            traffic.add_htb_class(index, shaper_class(lane), RATE_FLOOR_BPS, burst),
+            _add_queue(index, queue_bytes, lane),
+        ]
+    if marks:
+        requests.append(filters.add_class_filter(index, SHAPER, _class_program(marks)))
+    return requests
+
+
+def empty_queues(index: int, queue_bytes: int, lanes: int) -> list[Request]:
+    """Return what replaces the queues of a shaper by empty ones."""
+    return [
+        request
+        for lane in range(lanes)
+        for request in (
+            traffic.remove_queue(index, _queue(lane), shaper_class(lane)),
+            _add_queue(index, queue_bytes, lane),
+        )
+    ]
+
+
+def _add_queue(index: int, queue_bytes: int, lane: int) -> Request:
+    return traffic.add_byte_queue(index, _queue(lane), shaper_class(lane), queue_bytes)
+
+
+def _queue(lane: int) -> int:
+    return _QUEUE + (lane << 16)
+
+
+def _class_program(marks: Sequence[ClassMark]) -> list[Step | str]:
+    program = classify(marks)
+    for lane in range(1 + len(marks)):
+        program += [class_label(lane), Step(Operation.RETURN, shaper_class(lane))]
+    return program
 
 
 def _mac(device: int, end: int) -> bytes:

@@ -12,12 +12,15 @@ from fadelab_emulation.netlink.message import (
     Request,
     attribute,
     attributes,
+    find_attribute,
     nested,
     string,
     unsigned,
 )
 
 RTM_NEWLINK = 16
+RTM_DELLINK = 17
+RTM_GETLINK = 18
 RTM_NEWADDR = 20
 RTM_NEWROUTE = 24
 RTM_NEWNEIGH = 28
@@ -28,6 +31,7 @@ IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_TXQLEN = 13
 IFLA_LINKINFO = 18
+IFLA_IFALIAS = 20
 IFLA_NET_NS_FD = 28
 IFLA_NUM_TX_QUEUES = 31
 IFLA_NUM_RX_QUEUES = 32
@@ -104,6 +108,47 @@ def set_up(index: int) -> Request:
     return Request(f"bring interface {index} up", RTM_NEWLINK, CHANGE, body)
 
 
+def set_down(index: int) -> Request:
+    """Take an interface down; it loses its routes and neighbours and keeps its addresses."""
+    body = _IFINFO.pack(0, 0, 0, index, 0, _IFF_UP)
+    return Request(f"take interface {index} down", RTM_NEWLINK, CHANGE, body)
+
+
+def delete_link(index: int) -> Request:
+    """Remove an interface, and with a veth its other end."""
+    return Request(f"delete interface {index}", RTM_DELLINK, 0, _IFINFO.pack(0, 0, 0, index, 0, 0))
+
+
+def set_alias(index: int, alias: str) -> Request:
+    """Give an interface a free text of up to 255 bytes."""
+    body = _IFINFO.pack(0, 0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode())
+    return Request(f"set the alias of interface {index}", RTM_NEWLINK, CHANGE, body)
+
+
+def read_link(index: int = 0) -> Request:
+    """Ask for the description of one interface, or (0, to be dumped) of all."""
+    return Request(f"read interface {index}", RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, index, 0, 0))
+
+
+class Description(NamedTuple):
+    """What an interface is called."""
+
+    interface: int
+    name: str
+    alias: str
+
+
+def parse_link(body: bytes) -> Description:
+    """Decode the answer to :func:`read_link`."""
+    texts = {
+        kind: payload.rstrip(b"\0").decode(errors="replace")
+        for kind, payload in attributes(body, _IFINFO.size)
+        if kind in {IFLA_IFNAME, IFLA_IFALIAS}
+    }
+    interface = _IFINFO.unpack_from(body)[3]
+    return Description(interface, texts.get(IFLA_IFNAME, ""), texts.get(IFLA_IFALIAS, ""))
+
+
 def add_address(index: int, address: str) -> Request:
     """Give an interface the IPv4 ``address`` with prefix length 32."""
     packed = socket.inet_aton(address)
@@ -167,7 +212,5 @@ def read_counters(index: int = 0) -> Request:
 def parse_counters(body: bytes) -> InterfaceCounters:
     """Decode the answer to :func:`read_counters`."""
     index = _STATS_REQUEST.unpack_from(body)[3]
-    for kind, payload in attributes(body, _STATS_REQUEST.size):
-        if kind == _IFLA_STATS_LINK_64:
-            return InterfaceCounters(index, *_RTNL_LINK_STATS64.unpack_from(payload)[:4])
-    raise ValueError(f"the kernel's answer holds no counters for interface {index}")
+    at = find_attribute(body, _STATS_REQUEST.size, _IFLA_STATS_LINK_64)
+    return InterfaceCounters(index, *_RTNL_LINK_STATS64.unpack_from(body, at)[:4])

@@ -1,7 +1,6 @@
 """Netlink requests and the socket that sends them in batches."""
 
 import ctypes
-import errno
 import os
 import socket
 import struct
@@ -24,6 +23,9 @@ CREATE_OR_REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 CHANGE = 0
 """Alter an existing object in place; a missing one is an error."""
 
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
+
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLM_F_CAPPED = 0x100
@@ -44,6 +46,8 @@ _SO_RCVBUFFORCE = 33
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
+_ACKNOWLEDGEMENT = struct.Struct("=IHHIIi")
+"""Header and error number: all that matters of an answer that reports success."""
 
 _RECEIVE_BYTES = 1 << 20
 _BATCH_BYTES = 1 << 16
@@ -105,6 +109,21 @@ def attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
+def find_attribute(data: bytes, offset: int, wanted: int) -> int:
+    """Return where the payload of an attribute begins, from ``offset`` on.
+
+    Raises ValueError where there is none. Answers with counters are read by the hundred at every
+    tick: this makes nothing of the attributes it passes.
+    """
+    end = len(data) - 4
+    while offset <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if kind & _NLA_TYPE_MASK == wanted:
+            return offset + 4
+        offset += max(4, (length + 3) & ~3)
+    raise ValueError(f"the kernel's answer lacks attribute {wanted}")
+
+
 # The kernel answers within the very call that asks, in microseconds. Python's own send and recv
 # would hand the interpreter to another thread around each of them and queue up to get it back,
 # which at a thousand links made a tick last seconds: these calls keep it.
@@ -131,15 +150,17 @@ def _os_error(operation: str) -> OSError:
 
 
 class NetlinkSocket:
-    """A route-netlink socket, bound to the network namespace of the thread that creates it.
+    """A netlink socket, bound to the network namespace of the thread that creates it.
 
-    It may be used from any one thread at a time afterwards.
+    It may be used from any one thread at a time afterwards. Raises OSError where the kernel does
+    not know the protocol.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
+        self._descriptor = self._socket.fileno()
         self._socket.bind((0, 0))
         # A kernel timeout costs nothing; Python's own would poll before every receive.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_TIMEOUT)
@@ -170,9 +191,27 @@ class NetlinkSocket:
             batch.append(body)
             if full:
                 self._send(b"".join(batch))
-                self._await_acknowledgement(requests, self._sequence - index)
+                self._await_end(requests, self._sequence - index, (self._sequence,))
                 batch.clear()
                 size = 0
+
+    def commit(self, requests: Sequence[Request], begin: Request, end: Request) -> None:
+        """Carry out all requests or none, between the two messages that enclose a transaction.
+
+        Raises NetlinkError for the first one that failed; then nothing has been carried out.
+        """
+        # Only the last request asks for an acknowledgement, for older kernels give none for the
+        # end; the answer to the beginning is an error of the transaction as a whole.
+        first, last = self._sequence + 1, self._sequence + 1 + len(requests)
+        frames: list[bytes] = []
+        for _, kind, flags, body in (begin, *requests, end):
+            self._sequence += 1
+            acknowledge = NLM_F_ACK if self._sequence == last else 0
+            length = _HEADER.size + len(body)
+            header_flags = flags | NLM_F_REQUEST | acknowledge
+            frames += (_HEADER.pack(length, kind, header_flags, self._sequence, 0), body)
+        self._send(b"".join(frames))
+        self._await_end((begin, *requests), first, (first, last))
 
     def query(self, requests: Sequence[Request]) -> list[bytes]:
         """Return the body of the one answer that each request gets, in order."""
@@ -216,26 +255,33 @@ class NetlinkSocket:
         self.close()
 
     def _send(self, data: bytes) -> None:
-        if _libc.send(self._socket.fileno(), data, len(data), 0) < 0:
+        if _libc.send(self._descriptor, data, len(data), 0) < 0:
             raise _os_error("send to the kernel")
 
-    def _receive(self) -> bytes:
-        buffer = _buffers.answer
-        size = _libc.recv(self._socket.fileno(), buffer, _BATCH_BYTES, 0)
+    def _receive_into_buffer(self) -> int:
+        size = _libc.recv(self._descriptor, _buffers.answer, _BATCH_BYTES, 0)
         if size < 0:
             raise _os_error("receive from the kernel")
-        return ctypes.string_at(buffer, size)
+        return int(size)
 
-    def _await_acknowledgement(self, requests: Sequence[Request], base: int) -> None:
-        """Read until the last sent message is acknowledged; ``base`` numbers ``requests[0]``."""
+    def _receive(self) -> bytes:
+        size = self._receive_into_buffer()
+        return ctypes.string_at(_buffers.answer, size)
+
+    def _await_end(self, requests: Sequence[Request], base: int, final: tuple[int, ...]) -> None:
+        """Read until one of the numbers ``final`` is answered; ``base`` numbers ``requests[0]``."""
         failure: NetlinkError | None = None
         while True:
-            for kind, flags, sequence, body in _messages(self._receive()):
+            size = self._receive_into_buffer()
+            _, kind, _, sequence, _, number = _ACKNOWLEDGEMENT.unpack_from(_buffers.answer)
+            if kind == _NLMSG_ERROR and not number and failure is None and sequence in final:
+                return
+            for kind, flags, sequence, body in _messages(ctypes.string_at(_buffers.answer, size)):
                 if kind != _NLMSG_ERROR:
                     continue
                 if _ERROR.unpack_from(body)[0] and failure is None:
                     failure = _error(requests[sequence - base], flags, body)
-                if sequence == self._sequence:
+                if sequence in final:
                     if failure is not None:
                         raise failure
                     return
@@ -250,11 +296,12 @@ class NetlinkSocket:
         self._send(b"".join(batch))
 
     def _read_answer(self, request: Request) -> bytes:
-        for kind, flags, _, body in _messages(self._receive()):
-            if kind == _NLMSG_ERROR:
-                raise _error(request, flags, body)
-            return body
-        raise NetlinkError(errno.EBADMSG, request.operation, "empty answer")
+        answer = self._receive()
+        length, kind, flags, _, _ = _HEADER.unpack_from(answer)
+        body = answer[_HEADER.size : length]
+        if kind == _NLMSG_ERROR:
+            raise _error(request, flags, body)
+        return body
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -1,67 +1,57 @@
-"""Messages for queueing disciplines, classes and packet filters, and the shaper's counters."""
+"""Messages for queueing disciplines and their classes, and their counters."""
 
-import socket
 import struct
 from typing import NamedTuple
 
 from fadelab_emulation.netlink.message import (
     CHANGE,
     CREATE,
-    CREATE_OR_REPLACE,
     NLM_F_ECHO,
     Request,
     attribute,
-    attributes,
+    find_attribute,
     string,
     unsigned,
 )
 
 RTM_NEWQDISC = 36
+RTM_DELQDISC = 37
 RTM_GETQDISC = 38
 RTM_NEWTCLASS = 40
-RTM_NEWTFILTER = 44
-RTM_DELTFILTER = 45
+RTM_GETTCLASS = 42
 
 TC_H_ROOT = 0xFFFFFFFF
-_TC_H_CLSACT = 0xFFFFFFF1
-_TC_H_CLSACT_HANDLE = 0xFFFF0000
-_TC_H_MIN_INGRESS = 0xFFFFFFF2
-
 MTU_FRAME_BYTES = 1514
 MAX_RATE_BPS = 8 * 0xFFFFFFFF
 """The 32-bit rate field counts bytes per second."""
 
 _TICK_S = 64e-9
-_TCMSG = struct.Struct("=BBHiIII")
+TCMSG = struct.Struct("=BBHiIII")
 _RATE_SPEC = "BBHhHI"
 _LINKLAYER_ETHERNET = 1
-_TCA_KIND, _TCA_OPTIONS, _TCA_STATS = 1, 2, 3
+TCA_KIND, TCA_OPTIONS, _TCA_STATS = 1, 2, 3
 _TC_STATS = struct.Struct("=QIIIIIII")
 
 _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 6
 _TBF_PARMS = struct.Struct(f"={_RATE_SPEC}12xIII")
-_HTB_PARMS = struct.Struct(f"={_RATE_SPEC}{_RATE_SPEC}IIIII")
+_HTB_PARMS = f"{_RATE_SPEC}{_RATE_SPEC}IIIII"
+_HTB_PARMS_BYTES = struct.calcsize(f"={_HTB_PARMS}")
+_HTB_CLASS = struct.Struct(f"=BBHiIII HH4s HH HH {_HTB_PARMS}")
+"""Header, kind, and the nested attributes around the parameters."""
 _TCA_HTB_PARMS, _TCA_HTB_INIT, _TCA_HTB_DIRECT_QLEN = 1, 2, 5
 
-_TCA_BPF_OPS_LEN, _TCA_BPF_OPS, _TCA_BPF_NAME, _TCA_BPF_FLAGS = 4, 5, 7, 8
-_BPF_DIRECT_ACTION = 1
-_BPF_INSTRUCTION = struct.Struct("=HBBI")
-_BPF_LOAD, _BPF_JUMP_IF_GE, _BPF_RETURN = 0x20, 0x35, 0x06
-_SKF_AD_RANDOM = 0xFFFFF038
-_TC_ACT_OK, _TC_ACT_SHOT = 0, 2
-_ETH_P_IP = 0x0800
 
-
-def _qdisc(index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
-    body = _TCMSG.pack(0, 0, 0, index, handle, parent, 0) + string(_TCA_KIND, kind)
-    return body + attribute(_TCA_OPTIONS, options) if options else body
+def queue_body(index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
+    """Return the body of a message about a queueing discipline."""
+    body = TCMSG.pack(0, 0, 0, index, handle, parent, 0) + string(TCA_KIND, kind)
+    return body + attribute(TCA_OPTIONS, options) if options else body
 
 
 def open_tbf(index: int, handle: int, *, rate_bps: int, burst_bytes: int) -> bytes:
     """Return the body of a root token bucket (sch_tbf) that lets packets pass at ``rate_bps``."""
     parms = _TBF_PARMS.pack(0, _LINKLAYER_ETHERNET, 0, 0, 0, rate_bps // 8, 0, 0, 0)
     options = attribute(_TCA_TBF_PARMS, parms) + unsigned(_TCA_TBF_BURST, burst_bytes)
-    return _qdisc(index, handle, TC_H_ROOT, "tbf", options)
+    return queue_body(index, handle, TC_H_ROOT, "tbf", options)
 
 
 def closed_tbf(index: int, handle: int, *, retry_s: float) -> bytes:
@@ -79,7 +69,7 @@ def closed_tbf(index: int, handle: int, *, retry_s: float) -> bytes:
     rate = round((least_bytes - bucket_bytes) / retry_s)
     ticks = round(bucket_bytes / rate / _TICK_S)
     parms = _TBF_PARMS.pack(0, _LINKLAYER_ETHERNET, 0, 0, least_bytes, rate, 0, ticks, 0)
-    return _qdisc(index, handle, TC_H_ROOT, "tbf", attribute(_TCA_TBF_PARMS, parms))
+    return queue_body(index, handle, TC_H_ROOT, "tbf", attribute(_TCA_TBF_PARMS, parms))
 
 
 def add_tbf(body: bytes) -> Request:
@@ -99,18 +89,23 @@ def add_htb(index: int, handle: int, parent: int, default_minor: int) -> Request
     """
     options = attribute(_TCA_HTB_INIT, struct.pack("=IIIII", 3, 10, default_minor, 0, 0))
     options += unsigned(_TCA_HTB_DIRECT_QLEN, 0)
-    body = _qdisc(index, handle, parent, "htb", options)
+    body = queue_body(index, handle, parent, "htb", options)
     return Request("install the shaper", RTM_NEWQDISC, CREATE, body)
 
 
 def _htb_class(index: int, handle: int, rate_bps: int, burst_bytes: int) -> bytes:
+    # One call packs the whole message: rates are what changes at every tick.
     rate = rate_bps // 8
     ticks = round(burst_bytes / rate / _TICK_S)
-    spec = (0, _LINKLAYER_ETHERNET, 0, 0, 0, rate)
-    parms = _HTB_PARMS.pack(*spec, *spec, ticks, ticks, MTU_FRAME_BYTES, 0, 0)
-    head = _TCMSG.pack(0, 0, 0, index, handle, handle & 0xFFFF0000, 0)
-    options = attribute(_TCA_OPTIONS, attribute(_TCA_HTB_PARMS, parms))
-    return head + string(_TCA_KIND, "htb") + options
+    return _HTB_CLASS.pack(
+        *(0, 0, 0, index, handle, handle & 0xFFFF0000, 0),
+        *(8, TCA_KIND, b"htb"),
+        *(8 + _HTB_PARMS_BYTES, TCA_OPTIONS),
+        *(4 + _HTB_PARMS_BYTES, _TCA_HTB_PARMS),
+        *(0, _LINKLAYER_ETHERNET, 0, 0, 0, rate),
+        *(0, _LINKLAYER_ETHERNET, 0, 0, 0, rate),
+        *(ticks, ticks, MTU_FRAME_BYTES, 0, 0),
+    )
 
 
 def add_htb_class(index: int, handle: int, rate_bps: int, burst_bytes: int) -> Request:
@@ -127,52 +122,18 @@ def change_htb_class(index: int, handle: int, rate_bps: int, burst_bytes: int) -
 
 def add_byte_queue(index: int, handle: int, parent: int, limit_bytes: int) -> Request:
     """Install a first-in-first-out queue that holds ``limit_bytes``."""
-    body = _qdisc(index, handle, parent, "bfifo", struct.pack("=I", limit_bytes))
+    body = queue_body(index, handle, parent, "bfifo", struct.pack("=I", limit_bytes))
     return Request("install the queue", RTM_NEWQDISC, CREATE, body)
 
 
-def add_clsact(index: int) -> Request:
-    """Install the hook for filters on arriving packets."""
-    body = _qdisc(index, _TC_H_CLSACT_HANDLE, _TC_H_CLSACT, "clsact", b"")
-    return Request("install the loss hook", RTM_NEWQDISC, CREATE, body)
-
-
-def set_loss(index: int, probability: float) -> Request:
-    """Drop each arriving IPv4 packet with ``probability``; replaces the former filter at once.
-
-    Classic BPF ``ld rand`` as direct action: it needs no eBPF, so it works without root.
-    """
-    threshold = min(0xFFFFFFFF, round(probability * 2**32))
-    program = (
-        (_BPF_LOAD, 0, 0, _SKF_AD_RANDOM),
-        (_BPF_JUMP_IF_GE, 0, 1, threshold),
-        (_BPF_RETURN, 0, 0, _TC_ACT_OK),
-        (_BPF_RETURN, 0, 0, _TC_ACT_SHOT),
-    )
-    code = b"".join(_BPF_INSTRUCTION.pack(*instruction) for instruction in program)
-    options = (
-        attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(program)))
-        + attribute(_TCA_BPF_OPS, code)
-        + string(_TCA_BPF_NAME, "loss")
-        + unsigned(_TCA_BPF_FLAGS, _BPF_DIRECT_ACTION)
-    )
-    body = _loss_filter(index) + attribute(_TCA_OPTIONS, options)
-    return Request("set a loss probability", RTM_NEWTFILTER, CREATE_OR_REPLACE, body)
-
-
-def clear_loss(index: int) -> Request:
-    """Take the loss filter away."""
-    return Request("end packet loss", RTM_DELTFILTER, 0, _loss_filter(index))
-
-
-def _loss_filter(index: int) -> bytes:
-    priority_and_protocol = (1 << 16) | socket.htons(_ETH_P_IP)
-    head = _TCMSG.pack(0, 0, 0, index, 1, _TC_H_MIN_INGRESS, priority_and_protocol)
-    return head + string(_TCA_KIND, "bpf")
+def remove_queue(index: int, handle: int, parent: int) -> Request:
+    """Remove a queue and all that it holds."""
+    body = TCMSG.pack(0, 0, 0, index, handle, parent, 0)
+    return Request("empty the queue", RTM_DELQDISC, 0, body)
 
 
 class ShaperCounters(NamedTuple):
-    """What a queueing discipline has sent, dropped and still holds."""
+    """What a queueing discipline or class has sent, dropped and still holds."""
 
     sent_bytes: int
     sent_packets: int
@@ -185,14 +146,19 @@ def read_shaper(index: int) -> Request:
 
     Without ECHO the kernel would tell the group of listeners only, not the one who asks.
     """
-    body = _TCMSG.pack(0, 0, 0, index, 0, TC_H_ROOT, 0)
+    body = TCMSG.pack(0, 0, 0, index, 0, TC_H_ROOT, 0)
     return Request(f"read the shaper of interface {index}", RTM_GETQDISC, NLM_F_ECHO, body)
 
 
+def read_class(index: int, handle: int) -> Request:
+    """Ask for the counters of one of a shaper's classes."""
+    body = TCMSG.pack(0, 0, 0, index, handle, 0, 0)
+    operation = f"read class {handle & 0xFFFF} of interface {index}"
+    return Request(operation, RTM_GETTCLASS, NLM_F_ECHO, body)
+
+
 def parse_shaper(body: bytes) -> ShaperCounters:
-    """Decode the answer to :func:`read_shaper`."""
-    for kind, payload in attributes(body, _TCMSG.size):
-        if kind == _TCA_STATS:
-            sent, packets, dropped, _, _, _, _, backlog = _TC_STATS.unpack_from(payload)
-            return ShaperCounters(sent, packets, dropped, backlog)
-    raise ValueError("the kernel's answer holds no shaper counters")
+    """Decode the answer to :func:`read_shaper` or :func:`read_class`."""
+    stats = _TC_STATS.unpack_from(body, find_attribute(body, TCMSG.size, _TCA_STATS))
+    sent, packets, dropped, _, _, _, _, backlog = stats
+    return ShaperCounters(sent, packets, dropped, backlog)

@@ -1,0 +1,71 @@
+"""TCP connections that send as much as they can, timed and counted by the kernel that receives."""
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from conformance.traffic import stamp_arrivals, stamp_s
+from sandboxed import tcp_pair
+
+from fadelab_emulation.backends.base import LinkBackend
+from fadelab_emulation.backends.impairment.base import Direction
+
+
+class Stream:
+    """A connection of a device with the server, sending in one direction without end."""
+
+    def __init__(self, backend: LinkBackend, device: int, direction: Direction) -> None:
+        at_device, at_server = tcp_pair(backend, device)
+        up = direction is Direction.UP
+        self._sender, self._receiver = (at_device, at_server) if up else (at_server, at_device)
+        self._sender.settimeout(None)
+        self._receiver.settimeout(None)
+        stamp_arrivals(self._receiver)
+        self.arrivals: list[tuple[float, int]] = []
+        """When bytes arrived, by the clock of :func:`~.traffic.now_s`, and how many."""
+        self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for end in (self._sender, self._receiver):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._sender.close()
+        self._receiver.close()
+
+    def bps_per_second(self, start_s: float, seconds: int) -> list[float]:
+        """Return the payload that arrived in each second from ``start_s`` on, in bit/s."""
+        at_s = np.array([arrived_s for arrived_s, _ in self.arrivals])
+        carried = np.cumsum([size for _, size in self.arrivals])
+        # The last arrival by each second's end stands for it, with the time that it really has.
+        edges = np.searchsorted(at_s, start_s + np.arange(seconds + 1), side="right") - 1
+        bps: list[float] = (np.diff(carried[edges]) * 8 / np.diff(at_s[edges])).tolist()
+        return bps
+
+    def _send(self) -> None:
+        block = bytes(1 << 16)
+        with contextlib.suppress(OSError):
+            while True:
+                self._sender.sendall(block)
+
+    def _receive(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, ancillary, _, _ = self._receiver.recvmsg(1 << 16, 64)
+                if not data:
+                    return
+                self.arrivals.append((stamp_s(ancillary), len(data)))

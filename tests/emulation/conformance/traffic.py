@@ -1,0 +1,229 @@
+"""Datagrams through links, timed and counted by the kernel at their receiving end.
+
+What a test's process sees itself is late by whatever else the machine does; the kernel's
+timestamps and the interfaces' counters are not.
+"""
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from sandboxed import address_of
+
+from fadelab_emulation.backends.base import LinkBackend
+from fadelab_emulation.backends.impairment.base import Direction
+from fadelab_emulation.backends.topology import DEVICE_INDEX, hub_index
+from fadelab_emulation.link_state import BoolArray
+from fadelab_emulation.netlink import links
+from fadelab_emulation.netlink.message import NetlinkSocket
+
+FRAME_BITS = 8 * 1514
+FULL_PAYLOAD_BYTES = 1472
+_SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
+_TIMESPEC = struct.Struct("@ll")
+_NUMBER = struct.Struct("<Id")
+_ROOM_BYTES = 1 << 22
+_PACE_S = 0.001
+_MOST_UNDER_WAY = 200
+
+
+def now_s() -> float:
+    """Return the time by the clock with which the kernel stamps packets."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+class Arrival(NamedTuple):
+    """A datagram that came through."""
+
+    number: int
+    sent_s: float
+    arrived_s: float
+
+
+class Datagrams:
+    """A flow of numbered datagrams in one direction of a device's link."""
+
+    def __init__(
+        self,
+        backend: LinkBackend,
+        device: int,
+        direction: Direction,
+        *,
+        port: int = 0,
+        dscp: int = 0,
+        payload_bytes: int = FULL_PAYLOAD_BYTES,
+    ) -> None:
+        at_hub, at_device = _open(), backend.namespaces[device].run(_open)
+        up = direction is Direction.UP
+        self._sender, self.receiver = (at_device, at_hub) if up else (at_hub, at_device)
+        stamp_arrivals(self.receiver)
+        self.receiver.bind((backend.server_address if up else address_of(backend, device), port))
+        self._sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+        self._sender.connect(self.receiver.getsockname())
+        self._padding = bytes(payload_bytes - _NUMBER.size)
+        self._backend, self._device, self._direction = backend, device, direction
+        self.sent = 0
+
+    def send(self, packets: int = 1) -> None:
+        """Send the next ones; fewer if there is no room for them."""
+        for _ in range(packets):
+            try:
+                self._sender.send(_NUMBER.pack(self.sent, now_s()) + self._padding)
+            except OSError:
+                return
+            self.sent += 1
+
+    def drain(self) -> list[Arrival]:
+        """Return what has arrived since the last time."""
+        found = []
+        while True:
+            try:
+                data, ancillary, _, _ = self.receiver.recvmsg(_NUMBER.size, 64)
+            except BlockingIOError:
+                return found
+            number, sent_s = _NUMBER.unpack(data)
+            found.append(Arrival(number, sent_s, stamp_s(ancillary)))
+
+    def fates(self, packets: int) -> BoolArray:
+        """Send packets and return which of them were lost, shape ``(packets,)``.
+
+        No queue may overflow: the back-end's count of packets at the point where losses are drawn
+        says how many are still in front of it. The link must have had a loss from its opening on.
+        """
+        lost = np.ones(packets, dtype=np.bool_)
+        start = self._judged()
+        while self.sent < packets:
+            self.send(min(_MOST_UNDER_WAY, packets - self.sent))
+            self._await(start + self.sent - _MOST_UNDER_WAY // 2)
+            lost[[arrival.number for arrival in self.drain()]] = False
+        self._await(start + packets)
+        time.sleep(0.1)
+        lost[[arrival.number for arrival in self.drain()]] = False
+        return lost
+
+    def _judged(self) -> int:
+        sample = self._backend.sample()
+        counts = sample.up if self._direction is Direction.UP else sample.down
+        return int(counts.arrived_packets[self._device])
+
+    def _await(self, judged: int) -> None:
+        limit_s = time.monotonic() + 10
+        while self._judged() < judged:
+            assert time.monotonic() < limit_s, f"packets vanished: {self._judged()} of {judged}"
+            time.sleep(0.0005)
+
+
+def _open() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+
+def stamp_arrivals(receiver: socket.socket) -> None:
+    """Have the kernel stamp what a socket receives, and give it room."""
+    for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):
+        with contextlib.suppress(PermissionError):
+            receiver.setsockopt(socket.SOL_SOCKET, option, _ROOM_BYTES)
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def stamp_s(ancillary: Sequence[tuple[int, int, bytes]]) -> float:
+    """Return the kernel's timestamp among what came with a message."""
+    seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+    return float(seconds + nanoseconds * 1e-9)
+
+
+class Flood:
+    """Offers datagrams to links at given rates, a little more than these carry.
+
+    Args:
+        offered_bps: layer-2 rate of full frames for each flow.
+
+    """
+
+    def __init__(self, offered_bps: Mapping[Datagrams, float]) -> None:
+        self._packets_per_s = {flow: bps / FRAME_BITS for flow, bps in offered_bps.items()}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        offered = dict.fromkeys(self._packets_per_s, 0.0)
+        last_s = time.monotonic()
+        while not self._stopping.wait(_PACE_S):
+            elapsed_s, last_s = time.monotonic() - last_s, time.monotonic()
+            for flow, per_s in self._packets_per_s.items():
+                due = offered[flow] + per_s * elapsed_s
+                flow.send(int(due))
+                offered[flow] = due % 1
+
+
+class Catcher:
+    """Takes in flows' datagrams as they arrive."""
+
+    def __init__(self, flows: Sequence[Datagrams]) -> None:
+        self.arrivals: dict[Datagrams, list[Arrival]] = {flow: [] for flow in flows}
+        self._stopping, self._stop = socket.socketpair()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stopping, selectors.EVENT_READ, None)
+            for flow in self.arrivals:
+                selector.register(flow.receiver, selectors.EVENT_READ, flow)
+            while True:
+                for key, _ in selector.select():
+                    if key.data is None:
+                        return
+                    self.arrivals[key.data] += key.data.drain()
+
+
+class ArrivalCounters:
+    """Packets that came to the interfaces at which links end; nothing of ours counts them."""
+
+    def __init__(self, backend: LinkBackend) -> None:
+        self._backend = backend
+        self._hub = NetlinkSocket()
+
+    def look(self, ends: Sequence[tuple[int, Direction]]) -> list[tuple[float, int]]:
+        """Return for devices and directions when was looked, and how many had arrived."""
+        return [self._packets(device, direction) for device, direction in ends]
+
+    def _packets(self, device: int, direction: Direction) -> tuple[float, int]:
+        up = direction is Direction.UP
+        netlink = self._hub if up else self._backend.namespaces[device].netlink
+        ask = [links.read_counters(hub_index(device) if up else DEVICE_INDEX)]
+        before_s = time.monotonic()
+        counters = links.parse_counters(netlink.query(ask)[0])
+        return (before_s + time.monotonic()) / 2, counters.rx_packets

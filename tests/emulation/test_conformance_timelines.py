@@ -1,0 +1,229 @@
+"""Uploads over random timelines take as long as the formula twin says, on every back-end."""
+
+import contextlib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from conformance.traffic import now_s, stamp_arrivals, stamp_s
+from conformance.variants import SEED, make, need, take_precedence
+from sandboxed import in_sandbox, tcp_pair
+
+from fadelab_emulation.achieved import AchievedWriter
+from fadelab_emulation.backends.base import LinkBackend
+from fadelab_emulation.backends.choice import Variant
+from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
+from fadelab_emulation.link_state import BoolArray, FloatArray, LinkTick, plain_tick
+from fadelab_emulation.schedule import ScheduleReader, ScheduleWriter
+from fadelab_emulation.tick_loop import TickLoop
+from fadelab_emulation.timeline.formula_twin import TCP, FormulaTwin
+from fadelab_emulation.timeline.link_track import LinkTrack
+from fadelab_proto.clock import SystemClock
+from fadelab_proto.events import EventLog
+
+pytestmark = [pytest.mark.conformance, pytest.mark.namespaces]
+
+_LINKS = 10
+_TICK_S = 0.1
+_TICKS = 200
+_SLOWEST_BPS, _FASTEST_BPS = 0.5e6, 20e6
+_FEWEST_PACKETS, _MOST_PACKETS = 60, 600
+
+
+def timelines() -> tuple[FloatArray, BoolArray]:
+    """Return rates and contact windows, both of shape ``(ticks, links)``."""
+    draw = np.random.default_rng(SEED)
+    rates_bps = np.zeros((_TICKS, _LINKS))
+    is_open = np.ones((_TICKS, _LINKS), dtype=np.bool_)
+    for link in range(_LINKS):
+        rates_bps[:, link] = np.exp(
+            np.repeat(
+                draw.uniform(np.log(_SLOWEST_BPS), np.log(_FASTEST_BPS), _TICKS),
+                draw.integers(1, 10, _TICKS),
+            )[:_TICKS]
+        )
+        tick = int(draw.integers(10, 30))
+        while tick < _TICKS:
+            closed = int(draw.integers(3, 15))
+            is_open[tick : tick + closed, link] = False
+            tick += closed + int(draw.integers(15, 40))
+    return rates_bps, is_open
+
+
+class GivenTicks:
+    """A timeline that is known from the beginning; its last state holds on."""
+
+    def __init__(self, rates_bps: FloatArray, is_open: BoolArray) -> None:
+        self._rates_bps, self._is_open = rates_bps, is_open
+        self._index = 0
+
+    def step(self) -> LinkTick:
+        row = min(self._index, len(self._rates_bps) - 1)
+        rates_bps = self._rates_bps[row]
+        tick = plain_tick(
+            rates_bps,
+            rates_bps,
+            index=self._index,
+            t_s=self._index * _TICK_S,
+            is_open=self._is_open[row],
+        )
+        self._index += 1
+        return tick
+
+    def set_uplink_power(self, device: int, power_w: float) -> None:
+        raise ValueError(f"device {device} cannot have {power_w} W")
+
+
+class Upload(NamedTuple):
+    """One message over one link."""
+
+    link: int
+    packets: int
+    start_s: float
+    """When it was offered, in seconds of the timeline."""
+    took_s: float
+    twin_s: float
+    """How long it takes by the formula."""
+
+
+class Uploader:
+    """Sends messages over one connection, each some time after the one before has arrived."""
+
+    def __init__(self, backend: LinkBackend, link: int) -> None:
+        self._device, self._server = tcp_pair(backend, link)
+        self._device.settimeout(None)
+        self._server.settimeout(None)
+        stamp_arrivals(self._server)
+        self._draw = np.random.default_rng([SEED, link])
+        self.sent: list[tuple[int, float, float]] = []
+        """Packets, and by :func:`now_s` when they were offered and when the last one arrived."""
+
+    def run(self, until_s: float) -> None:
+        """Upload until the timeline ends; what is not through by then does not count."""
+        while now_s() < until_s:
+            time.sleep(self._draw.uniform(0.02, 0.2))
+            draw = self._draw.uniform(np.log(_FEWEST_PACKETS), np.log(_MOST_PACKETS))
+            packets = round(np.exp(draw))
+            self.upload(packets)
+
+    def upload(self, packets: int) -> None:
+        message = bytes(packets * TCP.payload_bytes)
+        receiving = threading.Thread(target=self._receive, args=(packets,))
+        receiving.start()
+        self._start_s = now_s()
+        self._device.sendall(message)
+        receiving.join()
+
+    def _receive(self, packets: int) -> None:
+        missing = packets * TCP.payload_bytes
+        while missing:
+            data, ancillary, _, _ = self._server.recvmsg(1 << 16, 64)
+            missing -= len(data)
+        self.sent.append((packets, self._start_s, stamp_s(ancillary)))
+
+
+@cache
+def uploads(variant: Variant) -> list[Upload]:
+    need(variant)
+    with tempfile.TemporaryDirectory() as folder:
+        sent, start_s = in_sandbox(measure_uploads, variant, Path(folder))
+        reader = ScheduleReader(Path(folder) / "links.schedule")
+        twins = [
+            FormulaTwin(LinkTrack.of_reader(reader, link, uplink=True)) for link in range(_LINKS)
+        ]
+    return [
+        Upload(
+            link,
+            packets,
+            offered_s - start_s,
+            arrived_s - offered_s,
+            twin_took_s(twins[link], packets, offered_s - start_s),
+        )
+        for link, own in enumerate(sent)
+        for packets, offered_s, arrived_s in own
+        if arrived_s < start_s + _TICKS * _TICK_S
+    ]
+
+
+def twin_took_s(twin: FormulaTwin, packets: int, start_s: float) -> float:
+    message = np.array([float(packets * TCP.payload_bytes)])
+    return float(twin.transfer_end_s(message, np.array([start_s]))[0]) - start_s
+
+
+def measure_uploads(
+    variant: Variant, folder: Path
+) -> tuple[list[list[tuple[int, float, float]]], float]:
+    """Have the emulator's own loop carry the timelines out and record them; return the uploads of
+    each link and when the timelines began."""
+    take_precedence()
+    rates_bps, is_open = timelines()
+    queues = [QueueSizes.for_rates(mean, mean) for mean in rates_bps.mean(axis=0).tolist()]
+    backend = make(variant, LinkPlan(queues))
+    clock = SystemClock()
+    with (
+        contextlib.closing(AchievedWriter(folder / "links.achieved")) as achieved,
+        ScheduleWriter(folder / "links.schedule", _LINKS, _TICK_S, SEED) as schedule,
+        EventLog(folder, "emulator", "0", clock) as log,
+    ):
+        loop = TickLoop(
+            GivenTicks(rates_bps, is_open),
+            backend,
+            schedule,
+            achieved,
+            clock=clock,
+            log=log,
+            on_tick=lambda tick: None,
+            on_counters=lambda counters: None,
+        )
+        driving = threading.Thread(target=loop.run)
+        driving.start()
+        uploaders = [Uploader(backend, link) for link in range(_LINKS)]
+        for uploader in uploaders:
+            uploader.upload(_MOST_PACKETS)
+            uploader.sent.clear()
+        begin_s = clock.now_s() + 0.2
+        start_s = now_s() + begin_s - clock.now_s()
+        loop.begin(begin_s)
+        sending = [
+            threading.Thread(target=uploader.run, args=(start_s + _TICKS * _TICK_S,), daemon=True)
+            for uploader in uploaders
+        ]
+        time.sleep(0.2)
+        for thread in sending:
+            thread.start()
+        time.sleep(_TICKS * _TICK_S)
+        loop.stop()
+        driving.join()
+    return [list(uploader.sent) for uploader in uploaders], start_s
+
+
+on_each = pytest.mark.parametrize(
+    "variant", [Variant.LITE_CBPF, Variant.NETEM, Variant.RELAY], ids=str
+)
+
+
+@on_each
+def test_uploads_take_as_long_as_the_formula_says(
+    variant: Variant, record_property: Callable[[str, Any], None]
+) -> None:
+    found = uploads(variant)
+    for u in found:
+        print(
+            u.link,
+            u.packets,
+            round(u.start_s, 3),
+            round(u.took_s, 4),
+            round(u.twin_s, 4),
+            round(u.took_s / u.twin_s - 1, 4),
+        )
+    off = np.array([one.took_s / one.twin_s - 1 for one in found])
+    record_property("uploads", len(found))
+    record_property("off", np.quantile(off, [0, 0.05, 0.5, 0.95, 1]).round(4).tolist())
+    assert np.abs(off).max() <= 0.05

@@ -1,0 +1,52 @@
+"""Tests of links, run a second time inside User-Mode Linux, where sch_netem is real."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from machine import UmlResult, run_in_uml, uml_problem
+
+pytestmark = [
+    pytest.mark.uml,
+    pytest.mark.skipif(bool(uml_problem()), reason=uml_problem()),
+]
+
+_EMULATION = Path(__file__).parents[1] / "emulation"
+_LIMIT_S = 600
+_PATTERNS = ("test_impairment_ebpf.py", "test_impairment_netem.py", "test_conformance*.py")
+"""What is run there; everything else finds in any kernel what it needs."""
+
+
+def pytest_in_uml(*files: Path) -> UmlResult:
+    """Run pytest over some files; plugins that write into the source tree stay out."""
+    without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest")]
+    command = [sys.executable, "-m", "pytest", *without, "-rs", "--durations=3", *map(str, files)]
+    return run_in_uml(command, _LIMIT_S)
+
+
+def _files() -> list[Path]:
+    return [file for pattern in _PATTERNS for file in sorted(_EMULATION.glob(pattern))]
+
+
+@pytest.mark.timeout(_LIMIT_S + 60)
+@pytest.mark.parametrize("file", _files(), ids=lambda file: file.stem)
+def test_links_in_uml(file: Path) -> None:
+    result = pytest_in_uml(file)
+    assert result.exit_code == 0, f"{result.output}\n{result.console}"
+    summary = result.output.splitlines()[-1]
+    sys.stdout.write(f"{file.stem} in User-Mode Linux: {summary}\n")
+    assert re.search(r"\d+ passed", summary), result.output
+    if "netem" in file.stem:
+        assert "skipped" not in summary, result.output
+
+
+def test_a_command_that_fails_is_told_from_a_machine_that_does_not_end() -> None:
+    failing = run_in_uml(["sh", "-c", "echo $((6 * 7)); exit 3"], timeout_s=60)
+    assert (failing.exit_code, failing.output.splitlines()[-1]) == (3, "42")
+    begin_s = time.monotonic()
+    endless = run_in_uml(["sleep", "1000"], timeout_s=8)
+    assert endless.exit_code is None
+    assert "stopped after 8 s" in endless.console
+    assert time.monotonic() - begin_s < 30
