@@ -1,8 +1,9 @@
 """Cost of emulated links: making them, changing them, reading them.
 
-    python benchmarks/links.py [--repetitions 5]
+    python benchmarks/links.py [--repetitions 5] [--peers 100]
 
-Needs namespaces (root, or unprivileged user namespaces). Prints medians over the repetitions.
+Needs namespaces (root, or unprivileged user namespaces). Prints medians over the repetitions, then
+the same links made and changed by `tc`, `tc -batch` and pyroute2 (as root, with iproute2).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import link_peers
 import numpy as np
 
 from fadelab_emulation.backends.base import LinkBackend
@@ -29,7 +31,9 @@ CHANGES = 500
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
-    repetitions: int = parser.parse_args().repetitions
+    parser.add_argument("--peers", type=int, default=100, help="links of the others; 0: none")
+    arguments = parser.parse_args()
+    repetitions: int = arguments.repetitions
     print(
         f"{'devices':>7} {'make s':>7} {'tick ms':>8} {'us/change':>9} {'us for one':>10}", end=" "
     )
@@ -45,17 +49,43 @@ def main() -> int:
             f" {one * 1e6:10.1f} {sample * 1e3:9.2f} {close * 1e3:8.2f} {open_ * 1e3:8.2f} {read * 1e3:11.2f}",
             flush=True,
         )
+    if arguments.peers:
+        compare_peers(arguments.peers, repetitions)
     return 0
 
 
-def in_sandbox(devices: int) -> tuple[float, ...]:
+def compare_peers(devices: int, repetitions: int) -> None:
+    """Print what others take for the same, beside our own figures."""
+    print(f"\n{devices} links {'':12} {'make s':>8} {'one change us':>14} {'all rates ms':>13}")
+    for name, measurement in (
+        ("fadelab", ours),
+        ("tc -batch", link_peers.measure_batch),
+        ("pyroute2", link_peers.measure_pyroute2),
+        ("tc", link_peers.measure_tc),
+    ):
+        rows = [in_sandbox(devices, measurement) for _ in range(repetitions)]
+        make_s, one_s, all_s = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name:22} {make_s:8.3f} {one_s * 1e6:14.1f} {all_s * 1e3:13.2f}", flush=True)
+
+
+def ours(devices: int) -> tuple[float, ...]:
+    make_s, tick_s, one_s, *_ = measure(devices)
+    return make_s, one_s, tick_s
+
+
+def in_sandbox(
+    devices: int, measurement: Callable[[int], tuple[float, ...]] | None = None
+) -> tuple[float, ...]:
     """Return one repetition's seconds, measured in a sandbox of its own."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         enter_sandbox()
-        os.write(writer, " ".join(f"{value:.9f}" for value in measure(devices)).encode())
+        if measurement is not None:
+            link_peers.prepare_named_namespaces()
+        values = (measurement or measure)(devices)
+        os.write(writer, " ".join(f"{value:.9f}" for value in values).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:

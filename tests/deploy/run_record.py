@@ -8,6 +8,8 @@ import numpy as np
 import yaml
 
 from fadelab.experiment import Experiment
+from fadelab_emulation.achieved import AchievedWriter, encode_sample
+from fadelab_emulation.backends.base import DirectionSample, LinkSample
 from fadelab_emulation.link_state import plain_tick
 from fadelab_emulation.schedule import ScheduleWriter
 from fadelab_proto.events import EventLog
@@ -20,6 +22,12 @@ RATE_UP_BPS, RATE_DOWN_BPS = 1e6, 2e6
 TICK_S = 0.5
 OPEN = [[1, 1], [1, 0], [0, 0], [1, 0], [1, 1], [1, 1], [1, 1], [1, 1]]
 """For each tick, whether device 0 and device 1 are in contact; the run ends after tick 5."""
+
+
+def radio(**changes: Any) -> dict[str, Any]:
+    """Return the radio section of the experiment with some settings changed."""
+    section: dict[str, Any] = yaml.safe_load(QUICKSTART.read_text())["radio"]
+    return section | {"tick_s": TICK_S} | changes
 
 
 class HandClock:
@@ -106,6 +114,59 @@ class RunWriter:
             )
         }
         self.write("emulator", 3.1, "link_account", device=device, **usual | fields)
+
+    def ready(self, **fields: Any) -> None:
+        usual: dict[str, Any] = {
+            "backend": "lite",
+            "variant": "lite/cbpf",
+            "why": "the cheapest that this machine has for rates and contact windows",
+            "passed_over": [],
+            "loss_is_seeded": False,
+            "window": "hold",
+            "devices": DEVICES,
+        }
+        self.write("emulator", -1.5, "links_ready", **usual | fields)
+
+    def calibrated(self, **fields: Any) -> None:
+        usual: dict[str, Any] = {
+            "device": 0,
+            "direction": "up",
+            "programmed_bps": RATE_UP_BPS,
+            "achieved_bps": 1.001 * RATE_UP_BPS,
+            "programmed_delay_s": 0.0,
+            "achieved_delay_s": 0.0001,
+        }
+        self.write("emulator", -1.4, "calibrated", **usual | fields)
+
+    def delay_probe(self, device: int, tick: int, **fields: Any) -> None:
+        usual: dict[str, Any] = {
+            "direction": "up",
+            "programmed_s": 0.05,
+            "jitter_s": 0.0,
+            "achieved_s": 0.0502,
+        }
+        t_s = TICK_S * tick
+        self.write("emulator", t_s, "delay_probe", device=device, tick=tick, **usual | fields)
+
+    def achieved(self, up: dict[str, list[list[int]]], *, late_s: float = 0.0) -> None:
+        """Write a reading at each tick: uplink counts by name, ``[tick][device]``; downlinks 0."""
+        writer = AchievedWriter(self.folder / "links.achieved")
+        ticks = len(next(iter(up.values())))
+        zeros = np.zeros(DEVICES, dtype=np.int64)
+        names = ("sent_bytes", "backlog_bytes", "through_packets", "arrived_packets")
+        for tick in range(ticks):
+            counts = {
+                name: np.array(up[name][tick], dtype=np.int64) if name in up else zeros
+                for name in (*names, "lost_packets")
+            }
+            sample = LinkSample(
+                np.arange(DEVICES),
+                up=DirectionSample(**counts),
+                down=DirectionSample(*[zeros] * len(counts)),
+            )
+            mono_s = START_S + TICK_S * tick + late_s
+            writer.append(encode_sample(tick, mono_s, sample))
+        writer.close()
 
     def lateness(self, **fields: Any) -> None:
         usual = {"ticks": 8, "p50_ms": 0.2, "p99_ms": 1.5, "max_ms": 2.5}

@@ -320,7 +320,16 @@ def with_links(run: Run, *, both: bool = True, **fields: object) -> Run:
 def empty_schedule(names: tuple[str, ...], ticks: int) -> ScheduleView:
     none = np.zeros((ticks, len(names)))
     return ScheduleView(
-        names, np.arange(float(ticks)), none, none, none, none, none > 0, np.zeros((1, 2)), None, None
+        names,
+        np.arange(float(ticks)),
+        none,
+        none,
+        none,
+        none,
+        none > 0,
+        np.zeros((1, 2)),
+        None,
+        None,
     )
 
 

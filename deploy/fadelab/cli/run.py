@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fadelab.cli.links_outcome import link_rows
 from fadelab.cli.view import RunView
@@ -40,6 +41,7 @@ def run(
     run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
     console = Console()
     view = RunView(checked, console)
+    view.chosen(links.choice)
     try:
         finished = run_locally(checked, links, run_dir.absolute(), view)
     finally:
@@ -92,7 +94,7 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
     for title, text in link_rows(summary):
-        table.add_row(title, text)
+        table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:
         table.add_row("resumption", f"95 % within {summary.total.resume_p95_ms:.1f} ms")
     table.add_row("link updates", f"99 % within {summary.lateness.p99_ms:.2f} ms of their time")

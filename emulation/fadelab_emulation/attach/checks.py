@@ -94,14 +94,13 @@ def check_interface(
                 f"{name} in {place.label} carries {what} that somebody else has installed and that "
                 "would be lost; remove it by `tc qdisc del`, or attach to another interface"
             )
-    ifb_index = _FIRST_IFB_INDEX + device
     return ShapedInterface(
         place=describe(place),
         index=one.index,
         name=name,
         queue_packets=one.queue_packets,
-        ifb_index=ifb_index,
-        ifb_name=f"fl-in{device}",
+        ifb_index=_FIRST_IFB_INDEX + one.index,
+        ifb_name=f"fl-in{one.index}",
     )
 
 
