@@ -26,6 +26,7 @@ DURATION_S = 60.0
 TICKS = 600
 RADIUS_M = 120.0
 AREA_M = (400.0, 400.0)
+NO_INTERVALS = schema.Connectivity(open_passed=0, open_stuck=0, closed_silent=0, closed_passed=0)
 
 
 def make_schedule(names: list[str], rng: np.random.Generator) -> ScheduleView:
@@ -193,8 +194,8 @@ def make_totals(devices: list[schema.DeviceResult]) -> schema.Totals:
         ),
         leaked_packets=sum(d.up.leaked_packets + d.down.leaked_packets for d in devices),
         connectivity=schema.ConnectivityTotals(
-            up=add([d.up.connectivity for d in devices]),
-            down=add([d.down.connectivity for d in devices]),
+            up=add([d.up.connectivity or NO_INTERVALS for d in devices]),
+            down=add([d.down.connectivity or NO_INTERVALS for d in devices]),
         ),
         resume_p95_ms=float(np.percentile(resume_ms, 95)) if resume_ms else None,
         joules=add([device.joules for device in devices]),
@@ -350,6 +351,52 @@ def not_valid() -> Run:
     return change(run, valid=False, invalid_reasons=reasons)
 
 
+def no_proof() -> Run:
+    """A run of an old version: none of the link proofs, and no back-end named."""
+    run = with_links(make_run(3), connectivity=None, loss=None, delay=None)
+    links = make_links(0).model_copy(update={"backend": None, "variant": None, "why": None})
+    total = run.summary.total.model_copy(update={"connectivity": None})
+    return replace(change(run, links=links, total=total), throughput=None)
+
+
+def oracle() -> Run:
+    """Faster than real time, and devices knew the future."""
+    return change(make_run(2), links=make_links().model_copy(update=ORACLE))
+
+
+def disobedient() -> Run:
+    """Everything that can be marked is."""
+    run = with_links(
+        make_run(2),
+        connectivity=schema.Connectivity(
+            open_passed=50, open_stuck=7, closed_silent=30, closed_passed=3
+        ),
+        loss=schema.LossFidelity(arrived=5000, lost=200, expected=100.0, z=10.1),
+        delay=make_delay(np.random.default_rng(0)).model_copy(update={"error_ms": 4.0}),
+    )
+    slow = (
+        make_links()
+        .calibration[0]
+        .model_copy(update={"achieved_bps": 7e5, "achieved_delay_ms": None, "within_bounds": False})
+    )
+    return change(run, links=make_links().model_copy(update={"calibration": [slow]}))
+
+
+def imported_trace() -> Run:
+    run = make_run(2)
+    nowhere = np.zeros((TICKS, 2))
+    schedule = replace(
+        run.schedule, x_m=nowhere, y_m=nowhere, sites_m=np.zeros((0, 2)), radius_m=None
+    )
+    return replace(run, schedule=schedule)
+
+
+def cell_free() -> Run:
+    run = make_run(2)
+    sites_m = np.random.default_rng(4).uniform(0, 400, (64, 2))
+    return replace(run, schedule=replace(run.schedule, sites_m=sites_m, radius_m=None))
+
+
 def static_device() -> Run:
     run = make_run(1)
     still = np.full((TICKS, 1), 100.0)
@@ -382,7 +429,13 @@ CASES = {
     "no devices": no_devices,
     "not valid": not_valid,
     "static": static_device,
+    "no proof": no_proof,
+    "oracle": oracle,
+    "disobedient": disobedient,
+    "imported trace": imported_trace,
+    "cell-free": cell_free,
 }
+ORACLE = {"oracle": True, "time_scale": 10.0}
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
 
 
@@ -483,3 +536,69 @@ def test_the_schedule_refuses_arrays_of_different_shapes() -> None:
 def test_only_writing_a_report_loads_matplotlib() -> None:
     code = "import sys, fadelab.report.model; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def card_text(page: str, title: str) -> str:
+    start = page.index(f"<h2>{title}</h2>")
+    return re.sub(r"\s+", " ", Outline(page[start : page.index("</section>", start)]).visible)
+
+
+PROOF = "Did the links do what they were told?"
+
+
+def test_the_proof_tells_back_end_matrix_loss_delay_and_calibration() -> None:
+    text = card_text(build_page(make_run(8)), PROOF)
+    assert "Back-end netem/cbpf: the cheapest that this machine has" in text
+    assert "lite/cbpf: cannot do delay" in text
+    # 8 devices of 120 open and 80 closed intervals in each direction.
+    assert "uplinks open 960 0 0 % uplinks closed 0 640 0 %" in text
+    assert "both open 1 920 0 0 % both closed 0 1 280 0 %" in text
+    assert "11.696 11.708 0.100 %" in text
+
+
+def test_what_is_not_allowed_is_marked_in_the_proof() -> None:
+    page = build_page(disobedient())
+    start = page.index(PROOF)
+    proof = page[start : page.index("</section>", start)]
+    marked = re.findall(r'<td class="(?:num )?bad"[^>]*>([^<]*)</td>', proof)
+    # Connectivity of uplinks, downlinks and both; z and delay of four links; the calibration.
+    assert marked[:6] == ["14", "6", "14", "6", "28", "12"]
+    assert marked[6:10] == ["10.10"] * 4
+    assert marked[10:14] == ["4.000"] * 4
+    assert marked[14:] == ["-30.0\u202f%", "–", "no"]
+    assert '"verdict ok"' in page
+
+
+def test_a_run_without_proof_says_so_in_sentences() -> None:
+    text = card_text(build_page(no_proof()), PROOF)
+    for sentence in (
+        "The run ended before its links were made.",
+        "The run recorded no readings of its links.",
+        "Lost packets were not counted.",
+        "No delay was programmed or timed.",
+        "No link was measured before the run.",
+    ):
+        assert sentence in text
+
+
+def test_an_oracle_and_a_time_scale_stand_on_the_first_screen() -> None:
+    page = build_page(oracle())
+    head = page[: page.index("Key figures")]
+    assert "Oracle: devices knew the true future" in head
+    assert "10 of them per second of the wall clock" in head.replace("\u202f", " ")
+    assert "Oracle" not in build_page(make_run(2))
+
+
+def test_throughput_is_drawn_per_link_while_there_is_room() -> None:
+    title = "Programmed rate and achieved throughput over time"
+    few = card_text(build_page(make_run(8)), title)
+    assert "uplink; at the right: top of each lane (Mbit/s)" in few
+    assert "device-7" in few
+    many = card_text(build_page(make_run(33)), title)
+    assert "downlink, all links (Mbit/s)" in many
+    assert "device-7" not in many
+
+
+def test_a_trace_without_places_has_no_map_and_sites_are_all_drawn() -> None:
+    assert "has no places" in card_text(build_page(imported_trace()), "Map and contact share")
+    assert "base stations" in card_text(build_page(cell_free()), "Map and contact share")

@@ -160,3 +160,106 @@ def test_a_run_without_a_new_version_learned_nothing(tmp_path: Path) -> None:
 def test_a_failure_is_given_in_its_own_words_with_one_full_stop(tmp_path: Path) -> None:
     found = reasons(tmp_path, lambda run: run.fail("the server ended with an error."))
     assert found == ["The run did not finish: the server ended with an error."]
+
+
+def test_links_that_were_not_shaped(tmp_path: Path) -> None:
+    found = reasons(tmp_path, lambda run: run.ready(backend="dry", variant="dry", why="asked for"))
+    assert found == [
+        "Links were not shaped: the back-end 'dry' records the timeline and emulates nothing."
+    ]
+
+
+def test_links_that_missed_their_calibration(tmp_path: Path) -> None:
+    def calibrate(run: RunWriter) -> None:
+        run.calibrated()
+        run.calibrated(direction="down", programmed_bps=2e6, achieved_bps=1.8e6)
+        run.calibrated(device=1, programmed_delay_s=0.02, achieved_delay_s=0.025)
+        run.calibrated(device=1, direction="down", achieved_delay_s=None)
+
+    assert reasons(tmp_path, calibrate) == [
+        (
+            "3 of 4 links that were measured before the run missed their rate or delay "
+            "(rate off by more than 2 % and two packets, delay off by more than 1 % and 0.5 ms): "
+            "device 0 downlink with 1.800 Mbit/s for 2.000 Mbit/s and 0.10 ms for 0.00 ms, "
+            "device 1 uplink with 1.001 Mbit/s for 1.000 Mbit/s and 25.00 ms for 20.00 ms, "
+            "device 1 downlink with 1.001 Mbit/s for 1.000 Mbit/s and no delay probe came through."
+        )
+    ]
+
+
+def test_losses_that_chance_does_not_explain(tmp_path: Path) -> None:
+    def lose(run: RunWriter) -> None:
+        run.account(
+            0,
+            up_wire_bytes=90_000,
+            up_arrived_packets=10_000,
+            up_lost_packets=160,
+            up_expected_losses=100.0,
+            down_arrived_packets=10_000,
+            down_lost_packets=140,
+            down_expected_losses=100.0,
+        )
+
+    assert reasons(tmp_path, lose) == [
+        (
+            "1 of 4 links did not lose what they were programmed to (more than 5 standard "
+            "deviations off): device 0 uplink lost 160 of 10000 packets, 100.0 were expected "
+            "(z = 6.0)."
+        )
+    ]
+
+
+def test_delays_that_are_off(tmp_path: Path) -> None:
+    def delay(run: RunWriter) -> None:
+        for tick in range(5):
+            run.delay_probe(0, tick, achieved_s=0.0508)
+            run.delay_probe(1, tick, direction="down", achieved_s=0.053)
+
+    assert reasons(tmp_path, delay) == [
+        (
+            "1 of 4 links did not keep their programmed delay (delay off by more than 1 % and "
+            "0.5 ms): device 1 downlink at 53.00 ms instead of 50.00 ms."
+        )
+    ]
+
+
+def test_packets_through_closed_links_are_named_by_link(tmp_path: Path) -> None:
+    def leak(run: RunWriter) -> None:
+        run.achieved({"through_packets": [[t, t] for t in range(8)]})
+
+    assert reasons(tmp_path, leak) == [
+        (
+            "Packets passed closed links in 1 of 3 intervals between readings, 0 are allowed: "
+            "device 1 uplink in 1."
+        )
+    ]
+
+
+def test_packets_that_wait_at_an_open_link(tmp_path: Path) -> None:
+    def wait(run: RunWriter) -> None:
+        run.achieved({"through_packets": [[7, 7]] * 8, "backlog_bytes": [[900, 0]] * 8})
+
+    assert reasons(tmp_path, wait) == [
+        (
+            "Packets waited at open links and none passed in 5 of 5 intervals between readings "
+            "(100.0 %), 1 % are allowed: device 0 uplink in 5."
+        )
+    ]
+
+
+def test_a_few_intervals_in_which_packets_wait_are_allowed(tmp_path: Path) -> None:
+    def wait(run: RunWriter) -> None:
+        run.achieved({"through_packets": [[7, 7]] * 8, "backlog_bytes": [[900, 0]] * 8})
+
+    assert reasons(tmp_path, wait, validity={"stuck_share": 1.0}) == []
+
+
+def test_links_that_obey_give_no_reason(tmp_path: Path) -> None:
+    def obey(run: RunWriter) -> None:
+        run.ready()
+        run.calibrated()
+        for tick in range(6):
+            run.delay_probe(0, tick)
+        run.achieved({"through_packets": [[0, 0], [3, 0], [5, 0], [5, 0], *[[9, 4]] * 4]})
+
+    assert reasons(tmp_path, obey) == []

@@ -17,12 +17,13 @@ _EMULATION = Path(__file__).parents[1] / "emulation"
 _LIMIT_S = 600
 _PATTERNS = ("test_impairment_ebpf.py", "test_impairment_netem.py", "test_conformance*.py")
 """What is run there; everything else finds in any kernel what it needs."""
+_NO_TESTS = 5
 
 
-def pytest_in_uml(*files: Path) -> UmlResult:
-    """Run pytest over some files; plugins that write into the source tree stay out."""
+def pytest_in_uml(*arguments: str) -> UmlResult:
+    """Run pytest; plugins that write into the source tree stay out."""
     without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest")]
-    command = [sys.executable, "-m", "pytest", *without, "-rs", "--durations=3", *map(str, files)]
+    command = [sys.executable, "-m", "pytest", *without, "-rs", "--durations=3", *arguments]
     return run_in_uml(command, _LIMIT_S)
 
 
@@ -33,7 +34,11 @@ def _files() -> list[Path]:
 @pytest.mark.timeout(_LIMIT_S + 60)
 @pytest.mark.parametrize("file", _files(), ids=lambda file: file.stem)
 def test_links_in_uml(file: Path) -> None:
-    result = pytest_in_uml(file)
+    # Of the back-ends that must conform, the others do so outside already.
+    narrowed = ["-k", "netem"] if "conformance" in file.stem else []
+    result = pytest_in_uml(str(file), *narrowed)
+    if result.exit_code == _NO_TESTS:
+        pytest.skip(f"{file.name} has no test of netem")
     assert result.exit_code == 0, f"{result.output}\n{result.console}"
     summary = result.output.splitlines()[-1]
     sys.stdout.write(f"{file.stem} in User-Mode Linux: {summary}\n")

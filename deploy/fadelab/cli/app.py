@@ -2,6 +2,7 @@
 
 import typer
 
+from fadelab.cli.emulate import emulate
 from fadelab.cli.link import link
 from fadelab.cli.machine import doctor
 from fadelab.cli.processes import agent, server
@@ -20,4 +21,5 @@ app.command()(report)
 app.command()(doctor)
 app.command()(server)
 app.command()(agent)
+app.command()(emulate)
 app.add_typer(link, name="link")

@@ -30,10 +30,7 @@ def _connectivity(summary: Summary) -> Iterator[tuple[str, str]]:
     passed = total.up.closed_passed + total.down.closed_passed
     stuck = total.up.open_stuck + total.down.open_stuck
     if passed or stuck:
-        yield (
-            "connectivity",
-            f"wrong in {passed} intervals of closed links and {stuck} of open ones",
-        )
+        yield "connectivity", f"wrong intervals: {passed} of closed links, {stuck} of open ones"
 
 
 def _losses(links: list[LinkFidelity]) -> Iterator[tuple[str, str]]:

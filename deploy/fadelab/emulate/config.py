@@ -104,7 +104,7 @@ class EmulateFile(StrictModel):
         description="The first two numbers of all addresses of new links, such as 10.77.",
     )
     allow_host: bool = Field(
-        False, description="Whether the machine's own network may be touched, too."
+        default=False, description="Whether the machine's own network may be touched, too."
     )
     server: PlaceConfig | None = Field(None, description="Where new links end.")
     devices: list[DeviceConfig] = Field(min_length=1, max_length=1000)

@@ -1,7 +1,7 @@
 """The Docker engine: where containers live, and when they start again."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ class DockerEngine:
                 ExitCode.USAGE, f"there is no container {container}; `docker ps` lists them"
             ) from None
         except self._errors.APIError as error:
-            raise FadelabError(ExitCode.ENVIRONMENT, f"the Docker engine refuses: {error}") from None
+            raise FadelabError(
+                ExitCode.ENVIRONMENT, f"the Docker engine refuses: {error}"
+            ) from None
         if not state["Pid"]:
             raise FadelabError(
                 ExitCode.USAGE,

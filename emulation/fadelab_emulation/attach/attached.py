@@ -8,13 +8,16 @@ The far end is not ours. Packets can therefore be held up and dropped here, but 
 delayed behind the bottleneck: what is dropped or delayed in front of a sender's queue looks like
 local congestion to TCP, and what is dropped in front of the downlink's shaper takes no air time.
 
-Packets of 64 KiB that a sender leaves to the hardware to cut are cut by the gate (``tbf_segment``
-in net/sched/sch_tbf.c), whose bucket holds less than two frames: shapers see frames as on a wire.
+Shapers see frames as on a wire. The interface is told to send packets of one frame each
+(``gso_max_segs 1``); bundles of frames that arrive from a far end that does not, and those of
+connections that are older than the attachment, are cut by the gates, whose buckets hold less than
+two frames (``tbf_segment`` in net/sched/sch_tbf.c).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fadelab_emulation.attach.interfaces import set_bundled_frames
 from fadelab_emulation.attach.undo import ShapedInterface
 from fadelab_emulation.attach.windows import AttachedDrop, AttachedHold, OneSidedLinks
 from fadelab_emulation.backends import topology
@@ -171,6 +174,7 @@ class AttachedLinks:
         return [
             links.set_alias(facts.ifb_index, self._alias),
             *topology.shaper(facts.ifb_index, queues.down_bytes, classes),
+            set_bundled_frames(facts.index, 1),
             *topology.shaper(facts.index, queues.up_bytes, classes),
             filters.add_ingress_hook(facts.index),
             redirect,

@@ -59,16 +59,13 @@ def check_name_is_free(label: str, netlink: NetlinkSocket, name: str) -> None:
             )
 
 
-def check_interface(
-    place: Place, netlink: NetlinkSocket, name: str, device: int
-) -> ShapedInterface:
+def check_interface(place: Place, netlink: NetlinkSocket, name: str) -> ShapedInterface:
     """Return what is to be known of an existing interface in order to shape and restore it.
 
     Args:
         place: where it is.
         netlink: a socket there.
         name: what it is called.
-        device: the number of the device that it becomes.
 
     Raises:
         RefusedPlaceError: it does not exist, or is not one that can be shaped and restored.
@@ -99,6 +96,7 @@ def check_interface(
         index=one.index,
         name=name,
         queue_packets=one.queue_packets,
+        bundled_frames=one.bundled_frames,
         ifb_index=_FIRST_IFB_INDEX + one.index,
         ifb_name=f"fl-in{one.index}",
     )

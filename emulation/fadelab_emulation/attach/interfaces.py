@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fadelab_emulation.netlink.filters import CLSACT_HANDLE, TC_H_CLSACT
 from fadelab_emulation.netlink.links import (
+    IFLA_GSO_MAX_SEGS,
     IFLA_IFALIAS,
     IFLA_IFNAME,
     IFLA_MTU,
@@ -42,6 +43,8 @@ class Interface:
     mtu_bytes: int
     queue_packets: int
     """The length of its transmission queue (txqueuelen)."""
+    bundled_frames: int
+    """How many frames a packet that is sent may hold, to be cut later (gso_max_segs)."""
     is_loopback: bool
 
 
@@ -78,6 +81,13 @@ def set_queue_packets(index: int, packets: int) -> Request:
     return Request(f"restore the queue length of interface {index}", RTM_NEWLINK, CHANGE, body)
 
 
+def set_bundled_frames(index: int, frames: int) -> Request:
+    """Set how many frames a packet that is sent on an interface may hold."""
+    body = _IFINFO.pack(0, 0, 0, index, 0, 0) + unsigned(IFLA_GSO_MAX_SEGS, frames)
+    operation = f"set how many frames a packet on interface {index} may hold"
+    return Request(operation, RTM_NEWLINK, CHANGE, body)
+
+
 def remove_shaper(index: int) -> Request:
     """Remove what was installed in place of an interface's own queueing discipline."""
     body = TCMSG.pack(0, 0, 0, index, 0, TC_H_ROOT, 0)
@@ -99,6 +109,7 @@ def _interface(body: bytes) -> Interface:
         alias=_text(found.get(IFLA_IFALIAS, b"")),
         mtu_bytes=_WORD.unpack(found[IFLA_MTU])[0],
         queue_packets=_WORD.unpack(found[IFLA_TXQLEN])[0],
+        bundled_frames=_WORD.unpack(found[IFLA_GSO_MAX_SEGS])[0],
         is_loopback=bool(flags & _IFF_LOOPBACK),
     )
 

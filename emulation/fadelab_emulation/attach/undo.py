@@ -15,6 +15,7 @@ from fadelab_emulation.attach.interfaces import (
     list_interfaces,
     remove_hooks,
     remove_shaper,
+    set_bundled_frames,
     set_queue_packets,
 )
 from fadelab_emulation.backends import topology
@@ -56,6 +57,7 @@ class ShapedInterface(StrictModel):
     index: int
     name: str
     queue_packets: int = Field(description="Its queue length (txqueuelen) before.")
+    bundled_frames: int = Field(description="Its gso_max_segs before.")
     ifb_index: int
     ifb_name: str
 
@@ -72,7 +74,12 @@ class ShapedInterface(StrictModel):
                 one.handle == CLSACT_HANDLE for one in there
             ):
                 netlink.change([remove_hooks(self.index)])
-            netlink.change([set_queue_packets(self.index, self.queue_packets)])
+            netlink.change(
+                [
+                    set_queue_packets(self.index, self.queue_packets),
+                    set_bundled_frames(self.index, self.bundled_frames),
+                ]
+            )
         return _delete(netlink, self.ifb_index, self.ifb_name) or found
 
 

@@ -32,6 +32,9 @@ from fadelab_emulation.sandbox import assert_private_namespace
 from fadelab_emulation.window import WindowMode
 from fadelab_proto.clock import Clock
 
+# Both ends of every connection heed the marks with which the relay holds TCP back.
+_SETTINGS = {"net/ipv4/tcp_ecn": ("1",)}
+
 
 class RelayBackend:
     """Links relayed in user space; see :class:`LinkBackend` and the package's text.
@@ -52,8 +55,8 @@ class RelayBackend:
         count, lanes = plan.devices, 1 + len(plan.classes)
         self._clock = clock
         self._window = plan.window
-        self.settings = apply_settings()
-        made = create_namespaces(count, lambda: tun.open_tun("eth0", DEVICE_INDEX), given)
+        self.settings = apply_settings() + apply_settings(_SETTINGS)
+        made = create_namespaces(count, _furnish, given)
         self.namespaces = [namespace for namespace, _ in made]
         hub_tuns = [tun.open_tun(f"fl{device}", hub_index(device)) for device in range(count)]
         with NetlinkSocket() as hub:
@@ -255,6 +258,12 @@ def _sample(reading: LaneReading, direction: Direction) -> DirectionSample:
         arrived_packets=sent_packets,
         lost_packets=lost_packets,
     )
+
+
+def _furnish() -> int:
+    """Make the device's interface in the namespace of this thread."""
+    apply_settings(_SETTINGS)
+    return tun.open_tun("eth0", DEVICE_INDEX)
 
 
 def _set_up(hub: NetlinkSocket, namespaces: list[NetworkNamespace], window: WindowMode) -> None:

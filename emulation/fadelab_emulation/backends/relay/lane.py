@@ -46,10 +46,13 @@ class Lane:
         self.finish_s = math.inf
         """When the first packet will be out; infinity while there is none or the rate is 0."""
 
-    def accept(self, packet: bytes, now_s: float) -> bool:
-        """Put an IP packet into the queue; return False if it did not fit and is lost."""
+    def accept(self, packet: bytes, now_s: float, extra_bytes: float = 0) -> bool:
+        """Put an IP packet into the queue; return False if it did not fit and is lost.
+
+        ``extra_bytes``: how much more room there is for this packet than for others.
+        """
         size = len(packet) + ETHERNET_BYTES
-        if self.backlog_bytes + size > self.limit_bytes:
+        if self.backlog_bytes + size > self.limit_bytes + extra_bytes:
             return False
         self.backlog_bytes += size
         self._queue.append(packet)

@@ -9,6 +9,7 @@ from fadelab_emulation.backends.impairment.chain import LossChain
 from fadelab_emulation.backends.plan import FRAME_BYTES
 from fadelab_emulation.backends.relay.classifier import Classifier
 from fadelab_emulation.backends.relay.delay_line import DelayLine
+from fadelab_emulation.backends.relay.ecn import congestion_experienced
 from fadelab_emulation.backends.relay.icmp import host_unreachable
 from fadelab_emulation.backends.relay.lane import ETHERNET_BYTES, Lane
 from fadelab_emulation.window import WindowMode
@@ -23,6 +24,7 @@ fills a gap, the sender would be silent after the reopening until its next, back
 """
 _IPV4 = 4
 _IPV4_HEADER_BYTES = 20
+_TCP = 6
 
 
 class PipeState(NamedTuple):
@@ -65,6 +67,11 @@ class Pipe:
     is sent; otherwise the queues are emptied at the closing, and what comes is refused, with an
     answer to the sender if it is ``reject``. Packets that have left the serialiser before the
     closing arrive after their delay.
+
+    A queue in the kernel holds TCP back before it overflows (TCP Small Queues); packets that came
+    through a TUN interface count as gone there. Instead, TCP is told by marks when one queue is
+    full, and has the room of three: by the time a sender in slow start has heard, it has sent
+    twice as much. Everything else is dropped when one queue is full.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Pipe:
         self._chains = chains
         self._line = line
         self._queue_bytes = queue_bytes
+        self._marks_bytes = [float(queue_bytes)] * len(chains)
         self._lanes = [Lane(queue_bytes) for _ in chains]
         self._state = PipeState.closed(len(chains))
         self.refused_packets = 0
@@ -112,8 +120,12 @@ class Pipe:
             if new != old:
                 chain.change(new)
         self._line.change(state.port.delay_s, state.port.jitter_s)
-        for lane, rate_bps in zip(self._lanes, state.rates_bps, strict=True):
+        for number, rate_bps in enumerate(state.rates_bps):
+            lane = self._lanes[number]
             lane.set_rate(rate_bps if state.is_open else 0.0, now_s)
+            # As much again as is on its way there and back, so that slowing down empties no link.
+            on_its_way = 2 * state.port.delay_s * rate_bps / 8
+            self._marks_bytes[number] = self._queue_bytes + on_its_way
             lane.limit_bytes = self._queue_bytes + (0 if state.is_open else HELD_BYTES)
             if not state.is_open and self._window is not WindowMode.HOLD:
                 lane.clear()
@@ -130,7 +142,13 @@ class Pipe:
             self.refused_packets += 1
             return host_unreachable(packet) if self._window is WindowMode.REJECT else None
         number = self._classify(packet)
-        if not self._lanes[number].accept(packet, now_s):
+        lane, extra_bytes = self._lanes[number], 0.0
+        if packet[9] == _TCP:
+            mark_bytes = self._marks_bytes[number]
+            extra_bytes = 3 * mark_bytes - self._queue_bytes
+            if lane.backlog_bytes > mark_bytes:
+                packet = congestion_experienced(packet)
+        if not lane.accept(packet, now_s, extra_bytes):
             self.counts[number].overflowed_packets += 1
             self.refused_packets += 1
         return None

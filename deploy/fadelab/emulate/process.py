@@ -1,0 +1,135 @@
+"""One emulation from its file to its end: places, links, timeline, and nothing left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from fadelab.emulate.choice import choose_variant
+from fadelab.emulate.config import EmulateFile
+from fadelab.emulate.finder import Finder
+from fadelab.emulate.session import STOP_SIGNALS, Session
+from fadelab.emulate.site import AttachedSite, StarSite
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.local.launch import write_json
+from fadelab_emulation.attach.journal import Journal, remove_leftovers
+from fadelab_emulation.attach.places import (
+    MissingCapabilityError,
+    RefusedPlaceError,
+    check_capabilities,
+)
+from fadelab_emulation.backends.choice import Choice
+from fadelab_emulation.emulator import (
+    BackendFacts,
+    EmulatorConfig,
+    keep_freed_memory,
+    link_plan,
+    take_precedence,
+)
+from fadelab_emulation.netlink.message import NetlinkError
+from fadelab_proto.clock import SystemClock
+
+_SWITCH_S = 0.0005
+
+
+def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
+    """Make or attach links, drive them, and take everything away again.
+
+    Must be called in the main thread of a process that has no other; it may end up in another
+    network namespace.
+
+    Args:
+        file: what to do.
+        tell: hears sentences for the user.
+
+    Returns:
+        Whether the timeline came to its end; one without an end always does.
+
+    Raises:
+        FadelabError: in one sentence; what had been made until then is removed.
+
+    """
+    with _in_sentences(), contextlib.ExitStack() as undo:
+        check_capabilities()
+        for name in remove_leftovers():
+            tell(f"removed {name}, left behind by a killed `fadelab emulate`")
+        finder = Finder()
+        undo.callback(finder.close)
+        choice = choose_variant(file)
+        site = AttachedSite(file, finder, tell) if file.attaches else StarSite(file, finder, tell)
+        config = _emulator_config(file, choice)
+        plan = link_plan(config)
+        _make_record(file, choice, site)
+        # Whoever ends us while links are being made shall find them removed as well.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        undo.callback(signal.pthread_sigmask, signal.SIG_SETMASK, former)
+        journal = Journal()
+        undo.callback(journal.remove)
+        journal.write(site.traces(choice.variant))
+        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        undo.callback(os.close, home)
+        backend = site.make(choice.variant, plan, SystemClock(), journal)
+        undo.callback(backend.close)
+        take_precedence()
+        keep_freed_memory()
+        # The tick's thread waits for the interpreter at most this long behind the radio plane's.
+        sys.setswitchinterval(_SWITCH_S)
+        session = Session(
+            file=file, config=config, backend=backend, site=site, journal=journal, tell=tell
+        )
+        return asyncio.run(session.drive(finder, home))
+
+
+def _emulator_config(file: EmulateFile, choice: Choice) -> EmulatorConfig:
+    return EmulatorConfig(
+        devices=len(file.devices),
+        seed=file.seed,
+        radio=file.radio,
+        backend=BackendFacts.of(choice),
+        radio_socket=file.radio_socket,
+        events_dir=file.record / "events",
+        schedule_path=file.record / "links.schedule",
+        achieved_path=file.record / "links.achieved",
+        duration_s=file.duration_s,
+    )
+
+
+def _make_record(file: EmulateFile, choice: Choice, site: StarSite | AttachedSite) -> None:
+    try:
+        file.record.mkdir(parents=True)
+    except FileExistsError:
+        raise FadelabError(
+            ExitCode.USAGE, f"record: {file.record} exists already; recordings are not overwritten"
+        ) from None
+    except OSError as error:
+        raise FadelabError(
+            ExitCode.USAGE, f"record: cannot make {file.record}: {error.strerror}"
+        ) from None
+    content: dict[str, object] = {
+        "emulation": file.model_dump(mode="json"),
+        "variant": choice.variant,
+        "why": choice.why,
+        "passed_over": choice.passed_over,
+        "places": [opened.place.label for opened in site.devices],
+    }
+    write_json(file.record / "emulation.json", content)
+
+
+@contextlib.contextmanager
+def _in_sentences() -> Iterator[None]:
+    """Turn what is known to go wrong into a FadelabError."""
+    try:
+        yield
+    except RefusedPlaceError as error:
+        raise FadelabError(ExitCode.USAGE, str(error)) from None
+    except MissingCapabilityError as error:
+        raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
+    except NetlinkError as error:
+        raise FadelabError(
+            ExitCode.ENVIRONMENT,
+            f"{error}; if it worked before, an interface or a container is gone",
+        ) from error
+    except PermissionError as error:
+        raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from error
