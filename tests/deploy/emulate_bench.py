@@ -199,6 +199,12 @@ class Emulation:
         lines = (self.record / "events" / "emulator-0.jsonl").read_text().splitlines()
         return [event for line in lines if (event := json.loads(line))["event"] == name]
 
+    def await_end(self) -> None:
+        """Wait for an emulation that ends by itself."""
+        self.said += [line.strip() for line in self._lines]
+        _, status = os.waitpid(self.pid, 0)
+        self.code = os.waitstatus_to_exitcode(status)
+
     def kill(self) -> None:
         """End it as nobody should."""
         self.end(signal.SIGKILL)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fadelab.results.loss import loss_fidelity, variance_factor
+from fadelab.results.record import Event
 from fadelab_emulation.link_state import PacketLoss
 
 
@@ -11,7 +12,7 @@ def chain(in_good: float, in_bad: float, to_bad: float, to_good: float) -> Packe
     return PacketLoss(*(np.array([value]) for value in (in_good, in_bad, to_bad, to_good)))
 
 
-def account(arrived: int, lost: int, expected: float) -> dict[str, float]:
+def account(arrived: int, lost: int, expected: float) -> Event:
     return {
         "up_arrived_packets": arrived,
         "up_lost_packets": lost,

@@ -50,7 +50,7 @@ def offer(sender: socket.socket, rate_bps: float, duration_s: float) -> None:
 def arrivals(receiver: socket.socket, count: int) -> list[int]:
     """Return the numbers that datagrams begin with, up to ``count`` of them."""
     found = []
-    receiver.settimeout(0.3)
+    receiver.settimeout(0.2)
     try:
         while len(found) < count:
             found.append(int.from_bytes(receiver.recv(2000)[:4], "big"))
@@ -59,22 +59,24 @@ def arrivals(receiver: socket.socket, count: int) -> list[int]:
     return found
 
 
-def goodput_ratio(rate_bps: float, uplink: bool) -> float:
+def goodput_ratio(rate_bps: float, uplink: bool) -> tuple[float, int]:
     backend = make_backend(1, rate_bps, RelayBackend)
     backend.apply(make_tick(1, rate_bps))
     at_device, at_server = tcp_pair(backend, 0)
     flow = Flow(at_device, at_server) if uplink else Flow(at_server, at_device)
-    time.sleep(1.0)
-    ratio = flow.rate_bps(2.0) / rate_bps
+    time.sleep(0.5)
+    ratio = flow.rate_bps(1.5) / rate_bps
     flow.stop()
+    overflowed = int(backend.overflowed_packets().sum())
     backend.close()
-    return ratio
+    return ratio, overflowed
 
 
-@pytest.mark.parametrize(("rate_bps", "uplink"), [(1e6, True), (10e6, False)])
-def test_tcp_goodput_is_the_rate_less_the_headers(rate_bps: float, uplink: bool) -> None:
-    # A gap in the stream at the end of the measurement hides up to a queue's worth of data.
-    assert 0.90 <= in_sandbox(goodput_ratio, rate_bps, uplink) <= 0.9575
+@pytest.mark.parametrize("uplink", [True, False])
+def test_tcp_goodput_is_the_rate_less_the_headers_and_no_packet_is_dropped(uplink: bool) -> None:
+    ratio, overflowed = in_sandbox(goodput_ratio, 5e6, uplink)
+    assert 0.92 <= ratio <= 0.9575
+    assert overflowed == 0
 
 
 def wire_account() -> tuple[float, float, bool]:
@@ -194,9 +196,9 @@ def held_windows() -> tuple[list[float], list[bool], tuple[int, int]]:
     backend = make_backend(devices, rate_bps, RelayBackend)
     backend.apply(make_tick(devices, rate_bps))
     flows = [Flow(*tcp_pair(backend, device)) for device in range(devices)]
-    time.sleep(1.0)
+    time.sleep(0.5)
     resumes, rang = [], []
-    for _ in range(3):
+    for _ in range(2):
         backend.apply(make_tick(devices, rate_bps, is_open=False))
         due_s = backend.next_guard_s()
         assert due_s is not None
@@ -220,8 +222,8 @@ def held_windows() -> tuple[list[float], list[bool], tuple[int, int]]:
 def test_a_busy_link_closes_tight_and_resumes_within_50_ms() -> None:
     resumes, rang, leaked = in_sandbox(held_windows)
     assert leaked == (0, 0)
-    assert rang == [True] * 3
-    assert len(resumes) == 6
+    assert rang == [True] * 2
+    assert len(resumes) == 4
     assert min(resumes) > 0
     assert sorted(resumes)[-2] < 0.050
 
@@ -260,7 +262,7 @@ def send_while_closed(window: WindowMode, uplink: bool) -> tuple[list[int], int,
             sender.send(number.to_bytes(4, "big"))
         except OSError as refusal:
             error = refusal.errno or 0
-        time.sleep(0.1)
+        time.sleep(0.05)
     early = arrivals(receiver, 2)
     backend.apply(make_tick(1, 1e6))
     time.sleep(0.05)

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from ipv4_packets import ICMP, ipv4, ports
+from ipv4_packets import ICMP, TCP, ipv4, ports
 
 from fadelab_emulation.backends.impairment.base import Direction, LaneLoss, PortState
 from fadelab_emulation.backends.impairment.chain import first_state, loss_sequence
 from fadelab_emulation.backends.plan import ClassMark, LinkPlan, QueueSizes
 from fadelab_emulation.backends.relay.engine import make_pipes
-from fadelab_emulation.backends.relay.pipe import HELD_BYTES, NO_LOSS, Pipe, PipeState
+from fadelab_emulation.backends.relay.pipe import NO_LOSS, Pipe, PipeState
 from fadelab_emulation.window import WindowMode
 
 RATE_BPS = 8e5
 MARKED = 5000
+ECN_CAPABLE = 0b10
 QUEUE_BYTES = 10_000
 
 
@@ -100,6 +101,32 @@ def test_a_full_queue_costs_only_its_own_class() -> None:
     assert pipe.backlogs_bytes == [QUEUE_BYTES, 100]
 
 
+def tcp_packet(number: int = 0) -> bytes:
+    packet = bytearray(ipv4(ports(number, 9, bytes(62)), protocol=TCP))
+    packet[1] = ECN_CAPABLE
+    return bytes(packet)
+
+
+def test_tcp_is_marked_when_one_queue_is_full_and_has_room_for_three() -> None:
+    pipe = open_pipe()
+    for number in range(400):
+        pipe.receive(tcp_packet(number), 0.0)
+    assert pipe.backlogs_bytes == [3 * QUEUE_BYTES]
+    pipe.receive(packet(), 0.0)
+    assert pipe.counts[0].overflowed_packets == 101
+    marked = [sent[1] & 0b11 == 0b11 for _, sent in run(pipe, 1.0)]
+    assert marked == [False] * 101 + [True] * 199
+
+
+def test_with_a_delay_tcp_may_have_as_much_more_in_the_queue_as_is_on_its_way() -> None:
+    pipe = make_pipe()
+    pipe.change(state(delay_s=0.05), 0.0)
+    for number in range(250):
+        pipe.receive(tcp_packet(number), 0.0)
+    marked = [sent[1] & 0b11 == 0b11 for _, sent in run(pipe, 1.0)]
+    assert marked.index(True) == (QUEUE_BYTES + 2 * 0.05 * RATE_BPS / 8) / 100 + 1
+
+
 def test_the_packets_lost_are_those_of_the_chain_and_lanes_have_chains_of_their_own() -> None:
     pipe = make_pipe(classes=(ClassMark(port=MARKED),), seed=11)
     losses = (LaneLoss(0.01, 0.9, 0.05, 0.2), LaneLoss(0.3, 0.3, 0.0, 1.0))
@@ -132,19 +159,6 @@ def test_hold_keeps_packets_and_goes_on_in_the_middle_of_one() -> None:
     arrivals = run(pipe, 30.0)
     assert [number_of(sent) for _, sent in arrivals] == [0, 1, 2, 3]
     assert arrivals[0][0] == pytest.approx(20.0005)
-
-
-def test_a_held_queue_has_room_for_repetitions() -> None:
-    pipe = open_pipe()
-    for number in range(100):
-        pipe.receive(packet(number), 0.0)
-    pipe.change(state(is_open=False), 0.0)
-    for number in range(HELD_BYTES // 100 + 1):
-        pipe.receive(packet(number), 1.0)
-    assert pipe.counts[0].overflowed_packets == 1
-    pipe.change(state(), 2.0)
-    pipe.receive(packet(), 2.0)
-    assert pipe.counts[0].overflowed_packets == 2
 
 
 @pytest.mark.parametrize("window", [WindowMode.DROP, WindowMode.REJECT, WindowMode.DOWN])

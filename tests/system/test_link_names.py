@@ -1,6 +1,7 @@
 """Links in named namespaces, from their creation to their end, in a /run of their own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,9 @@ LINKS = {"fadelab-lab": ["fl0", "fl1"], "fadelab-lab-0": ["eth0"], "fadelab-lab-
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
     """What the scene observed."""
+    as_root = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     done = subprocess.run(
-        [
-            *("unshare", "--user", "--map-root-user", "--mount", "--net"),
-            *(sys.executable, str(SCENE)),
-        ],
+        ["unshare", *as_root, "--mount", "--net", sys.executable, str(SCENE)],
         capture_output=True,
         text=True,
         check=False,

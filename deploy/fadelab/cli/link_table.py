@@ -59,6 +59,6 @@ def _windows(devices: list[DeviceReport]) -> str:
         return f"{closed[0].windows}, closed for {closed[0].closed_s:g} s altogether"
     total_s = sum(device.closed_s for device in closed)
     return (
-        f"{sum(device.windows for device in devices)} of {len(devices)} devices, closed for "
+        f"{sum(device.windows for device in devices)} on {len(devices)} devices, closed for "
         f"{total_s:g} s altogether"
     )

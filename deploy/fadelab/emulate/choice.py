@@ -49,17 +49,17 @@ def choose_variant(file: EmulateFile) -> Choice:
 
 
 def _attached(window: WindowMode, needed: frozenset[Need]) -> Choice:
+    if window not in _ATTACHED_WINDOWS:
+        raise FadelabError(
+            ExitCode.USAGE,
+            f"the window mode {window.value!r} cannot be had at an attached interface: it would "
+            "take the interface's routes or the far end's firewall; use hold or drop",
+        )
     if needed:
         raise FadelabError(
             ExitCode.USAGE,
             f"{' and '.join(sorted(needed))} cannot be had at an attached interface, for they "
             "belong to the far end of the link, behind the bottleneck: set them to 0, or let "
             "Fadelab make the links (give a server, and devices without attach)",
-        )
-    if window not in _ATTACHED_WINDOWS:
-        raise FadelabError(
-            ExitCode.USAGE,
-            f"the window mode {window.value!r} cannot be had at an attached interface: it would "
-            "take the interface's routes or the far end's firewall; use hold or drop",
         )
     return Choice(Variant.LITE_CBPF, "an attached interface is shaped by HTB and an IFB")

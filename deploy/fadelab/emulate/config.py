@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -12,8 +12,16 @@ from fadelab.mistakes import describe
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
 
-_INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
-_INTERFACE_RULE = "a letter, digit or '_', then up to 14 of these, '.' or '-'"
+_InterfaceName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$",
+        description="A letter, a digit or '_', then up to 14 of these, '.' or '-'.",
+    ),
+]
+_NamespaceName = Annotated[
+    str, Field(pattern=r"^[^/]+$", description="A name without '/', as `ip netns` knows it.")
+]
 _DEFAULT_INTERFACE = "fl0"
 
 
@@ -31,9 +39,7 @@ class PlaceConfig(StrictModel):
     container: str | None = Field(
         None, min_length=1, description="Name or id of a running Docker container."
     )
-    netns: str | None = Field(
-        None, pattern=r"^[^/]+$", description="A name that `ip netns` knows: no '/' in it."
-    )
+    netns: _NamespaceName | None = Field(None, description="A name that `ip netns` knows.")
     netns_path: Path | None = Field(None, description="A file such as /proc/123/ns/net.")
     pid: int | None = Field(None, ge=1, description="A process that lives in it.")
 
@@ -53,16 +59,12 @@ class PlaceConfig(StrictModel):
 class DeviceConfig(PlaceConfig):
     """A device: where it is, and either a new link there or an interface that exists."""
 
-    interface: str | None = Field(
+    interface: _InterfaceName | None = Field(
         None,
-        pattern=_INTERFACE,
-        description=f"Name of the device's end of a new link ({_INTERFACE_RULE}); left out: "
-        f"{_DEFAULT_INTERFACE}.",
+        description=f"Name of the device's end of a new link; left out: {_DEFAULT_INTERFACE}.",
     )
-    attach: str | None = Field(
-        None,
-        pattern=_INTERFACE,
-        description=f"Name of an interface that exists and is to be shaped ({_INTERFACE_RULE}).",
+    attach: _InterfaceName | None = Field(
+        None, description="Name of an interface that exists and is to be shaped."
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -127,9 +128,7 @@ def _in_sentences() -> Iterator[None]:
     except MissingCapabilityError as error:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
     except NetlinkError as error:
-        raise FadelabError(
-            ExitCode.ENVIRONMENT,
-            f"{error}; if it worked before, an interface or a container is gone",
-        ) from error
+        gone = "; an interface of the links is gone" if error.errno == errno.ENODEV else ""
+        raise FadelabError(ExitCode.ENVIRONMENT, f"{error.strerror}{gone}") from error
     except PermissionError as error:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from error

@@ -95,7 +95,8 @@ class Session:
                 watching.callback(watch.close)
             if self._file.start is Start.AT_ONCE:
                 emulator.begin(clock.now_s() + _LEAD_S)
-            self._tell(self._announcement())
+            # In the tick's thread, where the links are open by then.
+            emulator.call(lambda: self._tell(self._announcement()))
             await emulator.serve(self._stop)
         if self._failure is not None:
             raise self._failure

@@ -27,9 +27,9 @@ INGRESS_HOOK = 0xFFFFFFF2
 """Parent of filters on arriving packets (clsact's TC_H_MIN_INGRESS)."""
 EGRESS_HOOK = 0xFFFFFFF3
 """Parent of filters on packets to be sent, in front of all queues (TC_H_MIN_EGRESS)."""
-PASS, DROP, STEAL, GO_ON = 0, 2, 4, 0xFFFFFFFF
-"""What a program at a hook returns (TC_ACT_OK, _SHOT, _STOLEN, _UNSPEC): let through, discard,
-discard without the sender's knowing, let the next filter decide."""
+DROP, STEAL, GO_ON = 2, 4, 0xFFFFFFFF
+"""What a program at a hook returns (TC_ACT_SHOT, _STOLEN, _UNSPEC): discard, discard without the
+sender's knowing, let the next filter decide."""
 ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
 
 TC_H_CLSACT = 0xFFFFFFF1

@@ -77,6 +77,9 @@ class NetlinkError(OSError):
         self.operation = operation
         self.kernel_message = kernel_message
 
+    def __reduce__(self) -> tuple[type[Self], tuple[int | None, str, str]]:
+        return type(self), (self.errno, self.operation, self.kernel_message)
+
 
 def attribute(kind: int, payload: bytes) -> bytes:
     """Return one attribute: length, type, payload, padded to 4 bytes."""

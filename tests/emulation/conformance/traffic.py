@@ -26,12 +26,15 @@ from fadelab_emulation.netlink.message import NetlinkSocket
 
 FRAME_BITS = 8 * 1514
 FULL_PAYLOAD_BYTES = 1472
+EIGHT_FRAMES_BYTES = 8 * 1480 - 8
+"""Payload of a datagram that becomes eight fragments, each a full frame: a slow machine can send
+more of them. Only interfaces see them all; once a fragment is lost, the receiver gets none."""
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
 _TIMESPEC = struct.Struct("@ll")
 _NUMBER = struct.Struct("<Id")
 _ROOM_BYTES = 1 << 22
-_PACE_S = 0.001
+_PACE_S = 0.002
 _MOST_UNDER_WAY = 200
 
 
@@ -69,6 +72,8 @@ class Datagrams:
         self._sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
         self._sender.connect(self.receiver.getsockname())
         self._padding = bytes(payload_bytes - _NUMBER.size)
+        self.frames = -(-payload_bytes // FULL_PAYLOAD_BYTES)
+        """How many full frames each becomes."""
         self._backend, self._device, self._direction = backend, device, direction
         self.sent = 0
 
@@ -148,7 +153,7 @@ class Flood:
     """
 
     def __init__(self, offered_bps: Mapping[Datagrams, float]) -> None:
-        self._packets_per_s = {flow: bps / FRAME_BITS for flow, bps in offered_bps.items()}
+        self._per_s = {flow: bps / FRAME_BITS / flow.frames for flow, bps in offered_bps.items()}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -166,11 +171,11 @@ class Flood:
         self._thread.join()
 
     def _run(self) -> None:
-        offered = dict.fromkeys(self._packets_per_s, 0.0)
+        offered = dict.fromkeys(self._per_s, 0.0)
         last_s = time.monotonic()
         while not self._stopping.wait(_PACE_S):
             elapsed_s, last_s = time.monotonic() - last_s, time.monotonic()
-            for flow, per_s in self._packets_per_s.items():
+            for flow, per_s in self._per_s.items():
                 due = offered[flow] + per_s * elapsed_s
                 flow.send(int(due))
                 offered[flow] = due % 1

@@ -88,6 +88,11 @@ def deviations(variant: Variant) -> float:
 
 
 def take_precedence() -> None:
-    """Run ahead of the machine's other work where that is granted, as the emulator itself does."""
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    """Run ahead of the machine's other work where that is granted, as the emulator itself does.
+
+    Not on a single processor: there it would also be ahead of the kernel's own threads, which move
+    packets when there are many.
+    """
+    if (os.cpu_count() or 1) > 1:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

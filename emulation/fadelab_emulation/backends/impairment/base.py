@@ -50,12 +50,11 @@ class PortState(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """IPv4 packets that came to a port since its links were made, and how many of them were lost
-    by the impairment.
-    """
+    """IPv4 packets that came to a port since its links were made."""
 
     arrived_packets: int
     lost_packets: int
+    """How many of them the impairment lost."""
 
 
 class Impairment(Protocol):

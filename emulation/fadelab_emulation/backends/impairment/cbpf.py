@@ -81,7 +81,8 @@ def _program(marks: Sequence[ClassMark], probabilities: Sequence[float]) -> list
     return [
         *program,
         "pass",
-        Step(Operation.RETURN, filters.PASS),
+        # Not "pass": a delay's filter may come behind this one.
+        Step(Operation.RETURN, filters.GO_ON),
         "lose",
         Step(Operation.RETURN, filters.DROP),
     ]

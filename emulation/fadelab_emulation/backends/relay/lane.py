@@ -25,18 +25,17 @@ class Lane:
     """
 
     __slots__ = (
+        "_limit_bytes",
         "_queue",
         "_rate",
         "_remaining",
         "_since_s",
         "backlog_bytes",
         "finish_s",
-        "limit_bytes",
     )
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        """Room in the queue; packets that are in it already stay when it shrinks."""
+        self._limit_bytes = limit_bytes
         self._queue: deque[bytes] = deque()
         self._rate = 0.0
         self._remaining = 0.0
@@ -52,7 +51,7 @@ class Lane:
         ``extra_bytes``: how much more room there is for this packet than for others.
         """
         size = len(packet) + ETHERNET_BYTES
-        if self.backlog_bytes + size > self.limit_bytes + extra_bytes:
+        if self.backlog_bytes + size > self._limit_bytes + extra_bytes:
             return False
         self.backlog_bytes += size
         self._queue.append(packet)

@@ -6,7 +6,6 @@ from typing import NamedTuple, Self
 
 from fadelab_emulation.backends.impairment.base import LaneLoss, PortState
 from fadelab_emulation.backends.impairment.chain import LossChain
-from fadelab_emulation.backends.plan import FRAME_BYTES
 from fadelab_emulation.backends.relay.classifier import Classifier
 from fadelab_emulation.backends.relay.delay_line import DelayLine
 from fadelab_emulation.backends.relay.ecn import congestion_experienced
@@ -16,12 +15,6 @@ from fadelab_emulation.window import WindowMode
 
 NO_LOSS = LaneLoss(in_good=0.0, in_bad=0.0, to_bad=0.0, to_good=1.0)
 """What chains begin with."""
-HELD_BYTES = 32 * FRAME_BYTES
-"""Additional room in a queue while it is held.
-
-A sender whose packets wait repeats the first of them every now and then. Were one dropped that
-fills a gap, the sender would be silent after the reopening until its next, backed-off timer.
-"""
 _IPV4 = 4
 _IPV4_HEADER_BYTES = 20
 _TCP = 6
@@ -126,7 +119,6 @@ class Pipe:
             # As much again as is on its way there and back, so that slowing down empties no link.
             on_its_way = 2 * state.port.delay_s * rate_bps / 8
             self._marks_bytes[number] = self._queue_bytes + on_its_way
-            lane.limit_bytes = self._queue_bytes + (0 if state.is_open else HELD_BYTES)
             if not state.is_open and self._window is not WindowMode.HOLD:
                 lane.clear()
         self._state = state
