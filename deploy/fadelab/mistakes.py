@@ -174,9 +174,15 @@ def _place(item: ErrorDetails, schema: _Node) -> tuple[str, _Node]:
 
 
 def _tags(node: _Node) -> Mapping[str, object]:
-    """Return the members of a union by the name that stands in the file; none for others."""
-    union = node.get("discriminator")
+    """Return the members of a union by the name that stands in the file; none for others.
+
+    A union that looks at more than one key to tell its members apart has their classes' names.
+    """
+    union, choices = node.get("discriminator"), node.get("oneOf")
     mapping = union.get("mapping") if isinstance(union, Mapping) else None
+    if mapping is None and isinstance(choices, list):
+        references = [str(choice.get("$ref", "")) for choice in choices]
+        return {reference.rpartition("/")[2]: reference for reference in references}
     return mapping if isinstance(mapping, Mapping) else {}
 
 

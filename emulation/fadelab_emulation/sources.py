@@ -13,14 +13,17 @@ from fadelab_emulation.world import RadioWorld
 _MOST_TICKS_LOOKED_AT = 20_000
 
 
-def _kind(section: Any) -> str:
-    named = section if isinstance(section, dict) else vars(section)
-    return "timeline" if "timeline" in named else "models"
+def _class_name(section: Any) -> str:
+    """Return which class a section is of; what is no section at all is refused by either."""
+    given = isinstance(section, dict) and "timeline" in section
+    return TimelineConfig.__name__ if given or isinstance(section, TimelineConfig) else _MODELS
 
 
+_MODELS = RadioConfig.__name__
+# Tags are the classes' names, by which error messages find the schema of what was meant.
 AnyRadio = Annotated[
-    Annotated[RadioConfig, Tag("models")] | Annotated[TimelineConfig, Tag("timeline")],
-    Discriminator(_kind),
+    Annotated[RadioConfig, Tag(_MODELS)] | Annotated[TimelineConfig, Tag(TimelineConfig.__name__)],
+    Discriminator(_class_name),
 ]
 """Radio models, or a timeline in their place: the section that has the key ``timeline``."""
 

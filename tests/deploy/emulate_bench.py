@@ -5,8 +5,7 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +24,17 @@ from fadelab_emulation.netlink.message import NetlinkSocket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "emulation"))
 
-from sandboxed import Flow, in_sandbox  # noqa: E402
+from sandboxed import Flow, in_sandbox, in_sandboxes
 
-__all__ = ["Emulation", "Flow", "Machine", "NotDrivingError", "in_sandbox", "steady"]
+__all__ = [
+    "Emulation",
+    "Flow",
+    "Machine",
+    "NotDrivingError",
+    "in_sandbox",
+    "in_sandboxes",
+    "steady",
+]
 
 Result = TypeVar("Result")
 _READY_S = 20.0
@@ -141,7 +148,9 @@ class Machine:
 
         return self.inside(name, make)
 
-    def tcp_pair(self, client: str, server: str, address: str) -> tuple[socket.socket, socket.socket]:
+    def tcp_pair(
+        self, client: str, server: str, address: str
+    ) -> tuple[socket.socket, socket.socket]:
         """Return the two ends of a connection."""
         listener = self.inside(server, lambda: socket.create_server((address, 0)))
         connecting = self.inside(client, socket.socket)
@@ -233,7 +242,5 @@ def _child(path: Path, writer: int) -> None:
         code = error.code
     except BaseException as error:  # noqa: BLE001 -- shall be seen
         tell(f"{type(error).__name__}: {error}")
-        import traceback
-
         traceback.print_exc()
     os._exit(code)

@@ -135,6 +135,7 @@ class RunWriter:
             "achieved_bps": 1.001 * RATE_UP_BPS,
             "programmed_delay_s": 0.0,
             "achieved_delay_s": 0.0001,
+            "transmission_s": 0.0005,
         }
         self.write("emulator", -1.4, "calibrated", **usual | fields)
 
@@ -144,6 +145,7 @@ class RunWriter:
             "programmed_s": 0.05,
             "jitter_s": 0.0,
             "achieved_s": 0.0502,
+            "transmission_s": 0.0005,
         }
         t_s = TICK_S * tick
         self.write("emulator", t_s, "delay_probe", device=device, tick=tick, **usual | fields)

@@ -1,15 +1,23 @@
 """Interfaces that exist: shaped at one end, and restored as they were."""
 
 import socket
-import subprocess
 import time
+from functools import partial
 from typing import Any
 
 import pytest
-from emulate_bench import Emulation, Flow, Machine, NotDrivingError, in_sandbox, steady
+from emulate_bench import (
+    Emulation,
+    Flow,
+    Machine,
+    NotDrivingError,
+    in_sandbox,
+    in_sandboxes,
+    steady,
+)
 
 from fadelab_emulation.netlink import filters, links, traffic
-from fadelab_emulation.netlink.message import NetlinkSocket
+from fadelab_emulation.netlink.message import NetlinkSocket, unsigned
 
 pytestmark = pytest.mark.namespaces
 
@@ -32,8 +40,15 @@ def furnished() -> Machine:
 
 
 def as_a_container() -> None:
-    subprocess.run(["ip", "link", "set", "eth0", "txqueuelen", "0"], check=True)
-    subprocess.run(["ip", "link", "set", "eth0", "gso_max_segs", "65535"], check=True)
+    alter(links.IFLA_TXQLEN, 0)
+    alter(links.IFLA_GSO_MAX_SEGS, 65535)
+
+
+def alter(attribute: int, value: int) -> None:
+    """Change eth0 in the calling thread's namespace."""
+    body = links.set_up(_INDEX).body + unsigned(attribute, value)
+    with NetlinkSocket() as netlink:
+        netlink.change([links.set_up(_INDEX)._replace(body=body)])
 
 
 def rates_and_rest() -> dict[str, Any]:
@@ -49,9 +64,7 @@ def rates_and_rest() -> dict[str, Any]:
         time.sleep(0.3)
         start_s = time.monotonic()
         time.sleep(0.8)
-        seen["rates"] = [
-            FRAME_SHARE * flow.rate_between(start_s, start_s + 0.8) for flow in flows
-        ]
+        seen["rates"] = [FRAME_SHARE * flow.rate_between(start_s, start_s + 0.8) for flow in flows]
         for flow in flows:
             flow.stop()
         seen["code"] = emulation.end()
@@ -128,19 +141,20 @@ def one_outage(mode: str, uplink: bool) -> list[float]:
         (account,) = emulation.events("link_account")
     return [
         sum(at < closed for at in arrivals),
-        sum(closed + 0.02 < at < opened for at in arrivals),
-        sum(opened <= at < opened + 0.04 for at in arrivals),
+        sum(closed + 0.02 < at < opened - 0.02 for at in arrivals),
+        sum(opened - 0.02 <= at < opened + 0.05 for at in arrivals),
         account["up_leaked_packets"] + account["down_leaked_packets"],
     ]
 
 
-@pytest.mark.parametrize("uplink", [True, False])
-@pytest.mark.parametrize("mode", ["hold", "drop"])
-def test_closed_windows_hold_or_drop_at_one_end(mode: str, uplink: bool) -> None:
-    before, during, at_once, leaked = in_sandbox(one_outage, mode, uplink)
-    assert before > 5
-    assert during == leaked == 0
-    assert at_once >= 20 if mode == "hold" else at_once < 10
+def test_closed_windows_hold_or_drop_at_one_end() -> None:
+    cases = [(mode, uplink) for mode in ("hold", "drop") for uplink in (True, False)]
+    bodies = [partial(one_outage, *case) for case in cases]
+    for (mode, _), seen in zip(cases, in_sandboxes(bodies), strict=True):
+        before, during, at_once, leaked = seen
+        assert before > 5
+        assert during == leaked == 0
+        assert at_once >= 20 if mode == "hold" else at_once < 15
 
 
 def sent_into_a_closed_window() -> tuple[int, list[int]]:
@@ -212,7 +226,11 @@ def shaped_by_others(kind: str) -> None:
             netlink.change([filters.add_ingress_hook(_INDEX)])
         else:
             netlink.change(
-                [traffic.add_tbf(traffic.open_tbf(_INDEX, 0x50000, rate_bps=10**9, burst_bytes=9999))]
+                [
+                    traffic.add_tbf(
+                        traffic.open_tbf(_INDEX, 0x50000, rate_bps=10**9, burst_bytes=9999)
+                    )
+                ]
             )
 
 
@@ -226,7 +244,7 @@ def refusals() -> list[tuple[str, bool]]:
     for name in ("large", "larger"):
         machine.add_namespace(name)
     machine.add_veth("large", "larger", _INDEX)
-    machine.inside("large", lambda: subprocess.run(["ip", "link", "set", "eth0", "mtu", "9000"]))
+    machine.inside("large", lambda: alter(links.IFLA_MTU, 9000))
     good = {"netns": "d0", "attach": "eth0"}
     before = machine.state_of("d0", "eth0")
     said = []

@@ -7,7 +7,7 @@ from emulate_bench import steady
 
 from fadelab.emulate.choice import choose_variant
 from fadelab.emulate.config import load_emulation
-from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.exit_codes import FadelabError
 
 STAR: dict[str, Any] = {
     "radio": steady(1e6),
@@ -29,9 +29,16 @@ def loaded(tmp_path: Path, content: dict[str, Any]) -> str:
     try:
         load_emulation(path)
     except FadelabError as error:
-        assert error.code == ExitCode.USAGE
-        return str(error)
+        return f"{error.code.name}: {error}"
     return ""
+
+
+@pytest.mark.parametrize("text", ["", "radio: [", "radio: {}\nradio: {}"])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "emulation.yaml"
+    path.write_text(text)
+    with pytest.raises(FadelabError, match=r"emulation\.yaml"):
+        load_emulation(path)
 
 
 def test_both_kinds_of_files_are_read(tmp_path: Path) -> None:
@@ -68,6 +75,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     tmp_path: Path, content: dict[str, Any], sentence: str
 ) -> None:
     said = loaded(tmp_path, content)
+    assert said.startswith("USAGE: ")
     assert sentence in said
     assert said.count("\n") == 0
 

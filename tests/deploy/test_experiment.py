@@ -83,7 +83,8 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "radio.mobility.kind=walk",
-            "'radio.mobility.kind' is 'walk'; allowed: random_waypoint, static.",
+            "'radio.mobility.kind' is 'walk'; allowed: csv, gauss_markov, highway, manhattan, "
+            "ns2, random_direction, random_waypoint, static, sumo_fcd.",
         ),
         (
             "radio.mobility={kind: static, placement: {kind: nowhere}}",
@@ -91,12 +92,29 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         ("method.name=magic", "'method.name' is 'magic'; allowed: fedasync, fedavg."),
         (
+            "radio={timeline: {kind: tape}}",
+            "'radio.timeline.kind' is 'tape'; allowed: csv, mahimahi, replay.",
+        ),
+        (
+            "radio={timeline: {kind: replay, path: x}, speed: 3}",
+            "unknown key 'radio.speed'; allowed: tick_s, time_scale, uplink_power_w, "
+            "downlink_power_w, packet_loss_up, packet_loss_down, delay_up_s, delay_down_s, "
+            "jitter_up_s, jitter_down_s, classes, window, backend, timeline.",
+        ),
+        ("radio=fast", "'radio' is 'fast'; it must be a section of keys and values."),
+        (
+            "radio.jitter_up_s=0.01",
+            "'radio': a jitter of 0.01 s needs a delay of at least three times as much: "
+            "delay_up_s is 0.",
+        ),
+        (
             "radio.mobility=walk",
             "'radio.mobility' is 'walk'; it must be a section of keys and values.",
         ),
         (
             "radio.path_loss.kind=free",
-            "'radio.path_loss.kind' is 'free'; it must be 'log_distance'.",
+            "'radio.path_loss.kind' is 'free'; allowed: cost_hata_three_slope, free_space, "
+            "log_distance, tr37885, tr38901_uma, tr38901_umi.",
         ),
         (
             "task.name=dogs",
@@ -176,7 +194,8 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
 def test_a_missing_kind_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
     path = without("radio.mobility.kind", tmp_path)
     assert complaint(path) == (
-        f"{path}: the key 'radio.mobility.kind' is missing; allowed: random_waypoint, static."
+        f"{path}: the key 'radio.mobility.kind' is missing; allowed: csv, gauss_markov, highway, "
+        "manhattan, ns2, random_direction, random_waypoint, static, sumo_fcd."
     )
 
 

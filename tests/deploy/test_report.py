@@ -129,6 +129,7 @@ def make_links(calibrated: int = 4) -> schema.Links:
                 programmed_delay_ms=25.0,
                 jitter_ms=0.0,
                 achieved_delay_ms=25.07,
+                transmission_ms=496.0 / rate_bps,
                 within_bounds=True,
             )
             for device, rate_bps in enumerate(np.geomspace(1e6, 4e7, calibrated).tolist())
@@ -358,7 +359,7 @@ def not_valid() -> Run:
 
 def no_proof() -> Run:
     """A run of an old version: none of the link proofs, and no back-end named."""
-    run = with_links(make_run(3), connectivity=None, loss=None, delay=None)
+    run = with_links(imported_trace(), connectivity=None, loss=None, delay=None)
     links = make_links(0).model_copy(update={"backend": None, "variant": None, "why": None})
     total = run.summary.total.model_copy(update={"connectivity": None})
     return replace(change(run, links=links, total=total), throughput=None)
@@ -437,8 +438,6 @@ CASES = {
     "no proof": no_proof,
     "oracle": oracle,
     "disobedient": disobedient,
-    "imported trace": imported_trace,
-    "cell-free": cell_free,
 }
 ORACLE = {"oracle": True, "time_scale": 10.0}
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"

@@ -28,16 +28,16 @@ def delay(error_ms: float, *, jitter_ms: float = 0.0, probes: int = 25) -> Delay
 @pytest.mark.parametrize(
     ("found", "fine"),
     [
-        # 1 % of 100 ms and 0.5 ms; below, a probe that found the shaper idle.
-        (delay(1.49), True),
-        (delay(1.51), False),
-        (delay(-1.74), True),
-        (delay(-1.76), False),
+        # 1 % of 100 ms and 0.5 ms; upwards also the 0.25 ms that a probe takes to be sent.
+        (delay(1.74), True),
+        (delay(1.76), False),
+        (delay(-1.49), True),
+        (delay(-1.51), False),
         (delay(9.0, probes=4), True),
         (delay(9.0, probes=5), False),
         # 5 standard errors of the median of 25 probes: 5 * sqrt(3) * 10 / 5 = 17.3 ms more.
-        (delay(18.8, jitter_ms=10.0), True),
-        (delay(18.9, jitter_ms=10.0), False),
+        (delay(19.0, jitter_ms=10.0), True),
+        (delay(19.1, jitter_ms=10.0), False),
         (None, True),
     ],
 )
@@ -83,15 +83,17 @@ def test_calibrated_rates(programmed_bps: float, error_bps: float, fine: bool) -
 @pytest.mark.parametrize(
     ("achieved_ms", "jitter_ms", "fine"),
     [
-        (20.69, 0.0, True),
-        (20.71, 0.0, False),
-        # A probe of 62 bytes occupies a link of 62 kbit/s for 8 ms.
-        (11.31, 0.0, True),
-        (11.29, 0.0, False),
-        (26.0, 2.0, True),
+        # 20 ms, 1 % of it and 0.5 ms; upwards also the 8 ms that a probe takes to be sent.
+        (28.69, 0.0, True),
+        (28.71, 0.0, False),
+        (19.31, 0.0, True),
+        (19.29, 0.0, False),
+        (14.0, 2.0, True),
         (None, 0.0, False),
     ],
 )
 def test_calibrated_delays(achieved_ms: float | None, jitter_ms: float, fine: bool) -> None:
-    found = calibrated_delay_holds(20.0, achieved_ms, BOUNDS, jitter_ms=jitter_ms, rate_bps=62e3)
+    found = calibrated_delay_holds(
+        20.0, achieved_ms, BOUNDS, jitter_ms=jitter_ms, transmission_ms=8.0
+    )
     assert found is fine

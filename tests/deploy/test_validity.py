@@ -212,7 +212,7 @@ def test_losses_that_chance_does_not_explain(tmp_path: Path) -> None:
 def test_delays_that_are_off(tmp_path: Path) -> None:
     def delay(run: RunWriter) -> None:
         for tick in range(5):
-            run.delay_probe(0, tick, achieved_s=0.0508)
+            run.delay_probe(0, tick, achieved_s=0.0514)
             run.delay_probe(1, tick, direction="down", achieved_s=0.053)
 
     assert reasons(tmp_path, delay) == [

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from conformance.streams import Stream
 from conformance.traffic import (
+    EIGHT_FRAMES_BYTES,
     FRAME_BITS,
+    FULL_PAYLOAD_BYTES,
     Arrival,
     ArrivalCounters,
     Catcher,
@@ -172,19 +174,22 @@ def rewritten_and_left_alone(variant: Variant) -> list[float]:
     rates_bps = np.array([1e6, 1e6, 20e6, 20e6])
     backend = links_at(variant, rates_bps)
     ends = list(enumerate((UP, UP, DOWN, DOWN)))
-    flows = [Datagrams(backend, device, way) for device, way in ends]
+    flows = [Datagrams(backend, *end) for end in ends]
     counters = ArrivalCounters(backend)
     with Flood(dict(zip(flows, (_OFFERED * rates_bps).tolist(), strict=True))):
-        time.sleep(1.0)
-        before, start_s = counters.look(ends), time.monotonic()
-        for step in range(1, 401):
+        time.sleep(_SETTLE_S)
+        looks, start_s = [counters.look(ends)], time.monotonic()
+        for step in range(1, 100 * _SECONDS + 1):
             # 8 bit/s more or less are the same rate, but not for the back-end.
             wobble_bps = np.array([8.0, 0.0, 8.0, 0.0]) * (step % 2)
             backend.apply(plain_tick(rates_bps + wobble_bps, rates_bps + wobble_bps))
             time.sleep(max(0.0, start_s + step / 100 - time.monotonic()))
-        elapsed_s, packets = (np.array(counters.look(ends)) - np.array(before)).T
+            if step % 100 == 0:
+                looks.append(counters.look(ends))
+    elapsed_s, packets = np.moveaxis(np.diff(np.array(looks), axis=0), -1, 0)
     per_s = packets / elapsed_s
-    return [per_s[0] / per_s[1], per_s[2] / per_s[3]]
+    ratios = per_s[:, [0, 2]] / per_s[:, [1, 3]]
+    return [typical(rate_bps, own) for rate_bps, own in zip((1e6, 20e6), ratios.T, strict=True)]
 
 
 @every_back_end

@@ -75,7 +75,8 @@ def goodput_ratio(rate_bps: float, uplink: bool) -> tuple[float, int]:
 @pytest.mark.parametrize("uplink", [True, False])
 def test_tcp_goodput_is_the_rate_less_the_headers_and_no_packet_is_dropped(uplink: bool) -> None:
     ratio, overflowed = in_sandbox(goodput_ratio, 5e6, uplink)
-    assert 0.92 <= ratio <= 0.9575
+    # The arrivals at either end of the measurement blur the ceiling, 1448 / 1514, a little.
+    assert 0.92 <= ratio <= 0.96
     assert overflowed == 0
 
 

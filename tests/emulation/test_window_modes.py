@@ -147,7 +147,7 @@ def break_window(mode: WindowMode, backend: KernelBackend) -> None:
         pass_all = filters.set_ingress_filter(
             hub_index(0),
             1,
-            [Step(Operation.RETURN, filters.PASS)],
+            [Step(Operation.RETURN, filters.GO_ON)],
             name="broken",
             protocol=filters.ETH_P_ALL,
         )

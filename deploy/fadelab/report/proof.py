@@ -26,8 +26,8 @@ def proof(run: Run) -> Markup:
         *_section("Packet loss", _losses(run)),
         *_section("Delay", _delays(run)),
         *_section("Calibration before the run", _calibration(run)),
-        caption="Marked: what the experiment's validity section does not allow. Delays and "
-        "calibrated rates are those of the wall clock.",
+        caption="Marked: wrong connectivity, and what the experiment's validity section does not "
+        "allow. Delays and calibrated rates are those of the wall clock.",
     )
 
 
@@ -158,10 +158,10 @@ def _delays(run: Run) -> Markup:
         table(headings, rows, limit=_ROWS),
         tag(
             "p",
-            "Medians of small datagrams timed over idle links, less their own transmission at the "
-            "programmed rate; a shaper that was idle may spare it them. Allowed error: "
-            f"{100 * run.bounds.delay_error_share:g} % and {run.bounds.delay_error_ms:g} ms, and "
-            "what jitter explains. The links furthest off come first.",
+            "Medians of small datagrams timed over idle links. Allowed error: "
+            f"{100 * run.bounds.delay_error_share:g} % and {run.bounds.delay_error_ms:g} ms, what "
+            "jitter explains, and upwards the datagram's own transmission at the programmed rate, "
+            "which an idle shaper spares it. The links furthest off come first.",
             class_="caption",
         ),
     )
@@ -181,8 +181,8 @@ def _calibration(run: Run) -> Markup:
         table(headings, rows, limit=_ROWS),
         tag(
             "p",
-            f"{plural(measured, 'link')} from the slowest to the fastest, flooded and probed in "
-            "the state of the run's first tick.",
+            f"{plural(measured, 'link')}, taken evenly from the slowest uplink to the fastest; "
+            "flooded and probed in the state of the run's first tick.",
             class_="caption",
         ),
     )
@@ -195,7 +195,7 @@ def _calibration_row(run: Run, row: LinkCalibration) -> list[Cell]:
         row.achieved_delay_ms,
         run.bounds,
         jitter_ms=row.jitter_ms,
-        rate_bps=row.programmed_bps,
+        transmission_ms=row.transmission_ms,
     )
     error = row.achieved_bps - row.programmed_bps
     return [

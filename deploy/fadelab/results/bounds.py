@@ -3,7 +3,6 @@
 import math
 
 from fadelab.experiment import ValidityConfig
-from fadelab.results.delay import transmission_ms
 from fadelab.results.schema import DelayFidelity, LinkFidelity, LossFidelity
 
 _FRAMES_PER_STRETCH = 3
@@ -52,7 +51,7 @@ def delay_holds(delay: DelayFidelity | None, bounds: ValidityConfig) -> bool:
         bounds,
         programmed_ms=delay.programmed_ms,
         jitter_ms=delay.jitter_ms,
-        probe_ms=delay.transmission_ms,
+        transmission_ms=delay.transmission_ms,
         probes=delay.probes,
     )
 
@@ -77,7 +76,7 @@ def calibrated_delay_holds(
     bounds: ValidityConfig,
     *,
     jitter_ms: float,
-    rate_bps: float,
+    transmission_ms: float,
 ) -> bool:
     """Say whether a link that was measured before the run had its delay; no answer is a no."""
     return achieved_ms is not None and _error_holds(
@@ -85,7 +84,7 @@ def calibrated_delay_holds(
         bounds,
         programmed_ms=programmed_ms,
         jitter_ms=jitter_ms,
-        probe_ms=transmission_ms(rate_bps),
+        transmission_ms=transmission_ms,
         probes=_CALIBRATION_PROBES,
     )
 
@@ -96,13 +95,13 @@ def _error_holds(
     *,
     programmed_ms: float,
     jitter_ms: float,
-    probe_ms: float,
+    transmission_ms: float,
     probes: int,
 ) -> bool:
     """Say whether a median's error is allowed, given what so few probes can tell under jitter.
 
-    The probes' transmission has been taken off what they took; an idle shaper spares it them.
+    An idle shaper lets a probe pass at once, a relay takes the time of its transmission.
     """
     by_chance_ms = _STANDARD_ERRORS * _MEDIAN_SPREAD * jitter_ms / math.sqrt(probes)
     allowed_ms = bounds.delay_error_share * programmed_ms + bounds.delay_error_ms + by_chance_ms
-    return -allowed_ms - probe_ms <= error_ms <= allowed_ms
+    return -allowed_ms <= error_ms <= allowed_ms + transmission_ms

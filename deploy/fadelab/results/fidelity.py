@@ -71,12 +71,4 @@ class LinkEvidence:
         )
 
     def _delay(self, device: int, direction: str) -> DelayFidelity | None:
-        rate_bps = self._programmed.direction(direction).default_wall_bps[:, device]
-        # The last ticks of a killed emulator may be missing in the schedule.
-        probes = [
-            probe
-            for probe in self._probes[device]
-            if probe["direction"] == direction and number(probe, "tick") < len(rate_bps)
-        ]
-        sent_at_bps = [float(rate_bps[int(number(probe, "tick"))]) for probe in probes]
-        return delay_fidelity(probes, sent_at_bps)
+        return delay_fidelity([p for p in self._probes[device] if p["direction"] == direction])

@@ -41,6 +41,7 @@ def _calibration(record: RunRecord, event: Event) -> LinkCalibration:
     rate_bps, achieved_bps = number(event, "programmed_bps"), number(event, "achieved_bps")
     delay_ms = round(1e3 * number(event, "programmed_delay_s"), 4)
     achieved_ms = None if achieved_s is None else round(1e3 * float(str(achieved_s)), 4)
+    transmission_ms = round(1e3 * number(event, "transmission_s"), 4)
     jitter_ms = _first_jitter_ms(record, int(number(event, "device")), uplink=uplink)
     return LinkCalibration(
         device=int(number(event, "device")),
@@ -50,9 +51,14 @@ def _calibration(record: RunRecord, event: Event) -> LinkCalibration:
         programmed_delay_ms=delay_ms,
         jitter_ms=jitter_ms,
         achieved_delay_ms=achieved_ms,
+        transmission_ms=transmission_ms,
         within_bounds=calibrated_rate_holds(rate_bps, achieved_bps, bounds)
         and calibrated_delay_holds(
-            delay_ms, achieved_ms, bounds, jitter_ms=jitter_ms, rate_bps=rate_bps
+            delay_ms,
+            achieved_ms,
+            bounds,
+            jitter_ms=jitter_ms,
+            transmission_ms=transmission_ms,
         ),
     )
 

@@ -98,14 +98,12 @@ class DelayFidelity(StrictModel):
     """Programmed against achieved one-way delay of one direction of one link, on the wall clock."""
 
     programmed_ms: float = Field(description="Median of the delays programmed for the probes.")
-    achieved_ms: float = Field(
-        description="Median of what the probes took over the idle link, less their transmission."
-    )
+    achieved_ms: float = Field(description="Median of what the probes took over the idle link.")
     error_ms: float = Field(description="Median of achieved less programmed, probe by probe.")
     jitter_ms: float = Field(description="Median of the programmed standard deviations.")
     transmission_ms: float = Field(
-        description="Median of the probes' transmission times at the programmed rate. A shaper "
-        "that was idle lets a probe go at once: the error may be so much below 0."
+        description="Median of the probes' transmission times at the programmed rate. The error "
+        "may hold up to as much: an idle shaper lets a probe pass at once, a relay takes its time."
     )
     probes: int = Field(description="Small datagrams that were timed.")
 
@@ -206,8 +204,9 @@ class LinkCalibration(StrictModel):
     programmed_delay_ms: float = Field(description="One-way delay of the run's first tick.")
     jitter_ms: float = Field(description="Its programmed standard deviation.")
     achieved_delay_ms: float | None = Field(
-        description="Median of ten probes less their transmission; null if none came through."
+        description="Median of what ten probes took; null if none came through."
     )
+    transmission_ms: float = Field(description="Time that a probe takes at the programmed rate.")
     within_bounds: bool = Field(description="Whether the experiment's validity section allows it.")
 
 

@@ -18,10 +18,8 @@ class ProgrammedDirection:
 
     open_bps: NDArray[np.float64]
     """Rate of all packet classes together in emulated time, 0 while a link is closed."""
-    default_wall_bps: FloatArray
-    """Rate of the default class on the wall clock, open or closed."""
     slowest_wall_bps: FloatArray
-    """Rate of the class that has the least."""
+    """Rate on the wall clock of the packet class that has the least, open or closed."""
     burstiness: FloatArray
     """How much bursts increase the variance of losses, shape ``(devices,)``."""
 
@@ -43,7 +41,7 @@ class Programmed:
         schedule = record.schedule
         if schedule is None:
             none = np.zeros((0, devices))
-            nothing = ProgrammedDirection(none, none, none, np.ones(devices))
+            nothing = ProgrammedDirection(none, none, np.ones(devices))
             return cls(1.0, 1.0, none > 0, nothing, nothing)
         time_scale = record.experiment.radio.time_scale
         is_open, factors = schedule.is_open, burstiness(schedule)
@@ -69,7 +67,6 @@ def _direction(
     ]
     return ProgrammedDirection(
         open_bps=schedule.column(f"rate_{name}_bps").astype(np.float64) * is_open,
-        default_wall_bps=lanes[0] * time_scale,
         slowest_wall_bps=np.minimum.reduce(lanes) * time_scale,
         burstiness=factor,
     )

@@ -1,6 +1,7 @@
 """Network namespaces that the user has named: opened, told apart, entered."""
 
 import contextlib
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from fadelab_emulation.sandbox import adopt_network, may_administer
 
 NAMED_NAMESPACES = Path("/run/netns")
 """Where `ip netns add` keeps names."""
+_NS_GET_NSTYPE = 0xB703
 _MACHINE = Path("/proc/1/ns/net")
 _CAPABILITIES = (
     "links in named network namespaces need the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN: run "
@@ -90,7 +92,7 @@ def open_place(label: str, path: Path) -> Place:
             f"{label} cannot be opened ({path}): {_CAPABILITIES}"
         ) from None
     status = os.fstat(descriptor)
-    if status.st_dev != Path("/proc/self/ns/net").stat().st_dev:
+    if not _is_network(descriptor):
         os.close(descriptor)
         raise RefusedPlaceError(
             f"{label}: {path} is not a network namespace; name a file such as "
@@ -120,6 +122,13 @@ def observe_settings() -> tuple[Setting, ...]:
         else:
             found.append(Setting(name, value, as_wished=value == wishes[0]))
     return tuple(found)
+
+
+def _is_network(descriptor: int) -> bool:
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == linux.CLONE_NEWNET
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
