@@ -231,3 +231,42 @@ def test_a_link_that_the_kernel_refuses_takes_the_others_back() -> None:
     assert said.startswith("4 cannot create veth fl1")
     assert interfaces == [["lo"], ["lo"], ["lo", "other", "pair"]]
     assert journals == []
+
+
+def delayed() -> dict[str, Any] | str:
+    """Return round trips over a delayed link and what it leaves, or why there is none."""
+    machine = furnished()
+    radio = steady(_RATE_BPS, delay_up_s=0.02, delay_down_s=0.01, packet_loss_up=0.0)
+    try:
+        emulation = Emulation(machine.file(radio=radio, **_ONE))
+    except NotDrivingError as refusal:
+        return str(refusal.args[1])
+    sender, receiver = datagrams(machine, ("d0", "10.77.1.1"), ("server", "10.77.0.1"))
+    receiver.connect(sender.getsockname())
+    trips_s = []
+    for _ in range(20):
+        start_s = time.monotonic()
+        sender.send(b"there")
+        receiver.recv(100)
+        receiver.send(b"and back")
+        sender.recv(100)
+        trips_s.append(time.monotonic() - start_s)
+    seen: dict[str, Any] = {"trips_s": sorted(trips_s), "while": everything(machine)}
+    emulation.kill()
+    seen["left"] = everything(machine)
+    with machine.emulating(radio=radio, **_ONE) as again:
+        seen["said"] = again.said
+    seen["after"] = everything(machine)
+    return seen
+
+
+def test_delays_are_carried_out_and_their_lines_removed() -> None:
+    seen = in_sandbox(delayed)
+    if isinstance(seen, str):
+        assert "sch_netem" in seen
+        pytest.skip("needs sch_netem")
+    assert 0.0299 < seen["trips_s"][0] < 0.036
+    lines = [["delay500000", "fl0", "lo"], ["delay400000", "fl0", "lo"], ["lo"]]
+    assert seen["while"] == seen["left"] == lines
+    assert sum(line.startswith("removed") for line in seen["said"]) == 3
+    assert seen["after"] == [["lo"]] * 3

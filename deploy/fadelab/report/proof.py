@@ -231,4 +231,4 @@ def _share(part: float, whole: float, *, is_bad: bool = False) -> Cell:
     if whole <= 0:
         return Cell(NONE, float("-inf"), is_bad)
     percentage = 100 * part / whole
-    return Cell(number(percentage, "%", keep_zeros=True), percentage, is_bad)
+    return Cell(f"{percentage:.2f}\u202f%", percentage, is_bad)
