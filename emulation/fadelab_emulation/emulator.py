@@ -138,13 +138,15 @@ class Emulator:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((driving, stopping), return_when=asyncio.FIRST_COMPLETED)
         self._ticks.stop()
-        await driving
         stopping.cancel()
-        self._schedule.close()
-        self._achieved.close()
-        self._log_account()
-        self._board.close()
-        await server.stop(_FAREWELL_S)
+        try:
+            await driving
+            self._log_account()
+        finally:
+            self._schedule.close()
+            self._achieved.close()
+            self._board.close()
+            await server.stop(_FAREWELL_S)
 
     def _post_tick(self, tick: LinkTick) -> None:
         self._asyncio_loop.call_soon_threadsafe(self._board.post, tick)

@@ -158,7 +158,9 @@ def test_doctor_prints_json_alone(tmp_path: Path) -> None:
     ended = command("doctor", "--json", TMPDIR=str(tmp_path))
     diagnosis = json.loads(ended.stdout)
     assert {finding["name"] for finding in diagnosis["findings"]} >= {"sandbox"}
-    assert all(set(finding) == {"name", "good", "detail", "needed"} for finding in diagnosis["findings"])
+    assert all(
+        set(finding) == {"name", "good", "detail", "needed"} for finding in diagnosis["findings"]
+    )
     if not diagnosis["can_run"]:
         expected = ExitCode.ENVIRONMENT
     else:

@@ -1,5 +1,6 @@
 """New links between namespaces that have names: what they carry, and what is left of them."""
 
+import os
 import socket
 import time
 from functools import partial
@@ -17,6 +18,8 @@ from emulate_bench import (
     steady,
 )
 
+from fadelab.local.probe import leftovers
+from fadelab_emulation.attach.journal import remove_leftovers
 from fadelab_emulation.netlink import links
 from fadelab_emulation.netlink.message import NetlinkSocket
 
@@ -158,6 +161,28 @@ def test_what_a_killed_emulation_left_is_removed_by_the_next() -> None:
     assert code == 2
     assert "another `fadelab emulate`'s, which is running" in sentence
     assert seen["after"] == [["lo"]] * 3
+
+
+def seen_by_doctor() -> list[list[str]]:
+    """Return which links seem left behind: of a living emulation, of a killed one, afterwards."""
+    machine = furnished()
+    content = _ONE | {"server": {"pid": os.getpid()}, "allow_host": True}
+    emulation = Emulation(machine.file(radio=steady(_RATE_BPS), **content))
+
+    def links_left() -> list[str]:
+        return [item for item in leftovers() if item.startswith("link")]
+
+    seen = [links_left()]
+    emulation.kill()
+    removed = remove_leftovers()
+    return [*seen, removed, links_left(), machine.interfaces("d0")]
+
+
+def test_doctor_tells_links_of_the_living_from_those_of_the_dead() -> None:
+    living, removed, left, at_device = in_sandbox(seen_by_doctor)
+    assert living == left == []
+    assert [line.rpartition(" ")[0] for line in removed] == ["fl0 in the process"]
+    assert at_device == ["lo"]
 
 
 def refusals() -> list[tuple[str, list[str]]]:

@@ -83,8 +83,10 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "radio.mobility.kind=walk",
-            "'radio.mobility.kind' is 'walk'; allowed: csv, gauss_markov, highway, manhattan, "
-            "ns2, random_direction, random_waypoint, static, sumo_fcd.",
+            (
+                "'radio.mobility.kind' is 'walk'; allowed: csv, gauss_markov, highway, manhattan, "
+                "ns2, random_direction, random_waypoint, static, sumo_fcd."
+            ),
         ),
         (
             "radio.mobility={kind: static, placement: {kind: nowhere}}",
@@ -97,15 +99,19 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "radio={timeline: {kind: replay, path: x}, speed: 3}",
-            "unknown key 'radio.speed'; allowed: tick_s, time_scale, uplink_power_w, "
-            "downlink_power_w, packet_loss_up, packet_loss_down, delay_up_s, delay_down_s, "
-            "jitter_up_s, jitter_down_s, classes, window, backend, timeline.",
+            (
+                "unknown key 'radio.speed'; allowed: tick_s, time_scale, uplink_power_w, "
+                "downlink_power_w, packet_loss_up, packet_loss_down, delay_up_s, delay_down_s, "
+                "jitter_up_s, jitter_down_s, classes, window, backend, timeline."
+            ),
         ),
         ("radio=fast", "'radio' is 'fast'; it must be a section of keys and values."),
         (
             "radio.jitter_up_s=0.01",
-            "'radio': a jitter of 0.01 s needs a delay of at least three times as much: "
-            "delay_up_s is 0.",
+            (
+                "'radio': a jitter of 0.01 s needs a delay of at least three times as much: "
+                "delay_up_s is 0."
+            ),
         ),
         (
             "radio.mobility=walk",
@@ -113,8 +119,10 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "radio.path_loss.kind=free",
-            "'radio.path_loss.kind' is 'free'; allowed: cost_hata_three_slope, free_space, "
-            "log_distance, tr37885, tr38901_uma, tr38901_umi.",
+            (
+                "'radio.path_loss.kind' is 'free'; allowed: cost_hata_three_slope, free_space, "
+                "log_distance, tr37885, tr38901_uma, tr38901_umi."
+            ),
         ),
         (
             "task.name=dogs",

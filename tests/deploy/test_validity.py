@@ -52,6 +52,11 @@ def test_a_link_may_be_off_by_the_bounds_and_by_three_frames_for_each_stretch(
     assert rate_holds(fidelity, ValidityConfig()) is fine
 
 
+def test_of_a_delayed_link_only_too_much_can_be_told() -> None:
+    assert rate_holds(link(1e6, 300_000), ValidityConfig(), is_delayed=True)
+    assert not rate_holds(link(1e6, 1_200_000), ValidityConfig(), is_delayed=True)
+
+
 def reasons(folder: Path, write: Any = None, **experiment: Any) -> list[str]:
     run = RunWriter(folder, **experiment)
     write_whole_run(run)

@@ -13,13 +13,13 @@ from conformance.streams import Stream
 from conformance.traffic import (
     EIGHT_FRAMES_BYTES,
     FRAME_BITS,
-    FULL_PAYLOAD_BYTES,
     Arrival,
     ArrivalCounters,
     Catcher,
     Datagrams,
     Flood,
     now_s,
+    per_second,
 )
 from conformance.variants import every_back_end, make, need, take_precedence
 from sandboxed import in_sandbox
@@ -36,7 +36,7 @@ UP, DOWN = Direction
 RATES_BPS = (0.5e6, 5e6, 20e6, 100e6)
 STEADY_FROM_BPS = 5e6
 """Below it a second holds so few packets that one more or less is 2 %."""
-_LARGE_FROM_BPS = 20e6
+_COUNTED_FROM_BPS = 20e6
 _SETTLE_S, _SECONDS = 1.0, 5
 _OFFERED = 1.1
 
@@ -56,7 +56,7 @@ class RateFigures:
     goodput: Mapping[float, float]
     """Payload of TCP."""
     spread: Mapping[float, float]
-    """Standard deviation of the goodput of single seconds."""
+    """Standard deviation of single seconds' goodput."""
     wire: Mapping[float, float]
     """Full frames of UDP, offered at more than the rate."""
 
@@ -83,18 +83,18 @@ def measure_rates(variant: Variant) -> RateFigures:
             backend, {r: (device, Direction(1 - d)) for r, (device, d) in own.items()}
         )
     return RateFigures(
-        goodput={rate_bps: typical(rate_bps, seconds) for rate_bps, seconds in shares.items()},
-        spread={rate_bps: float(np.std(seconds)) for rate_bps, seconds in shares.items()},
-        wire={rate_bps: typical(rate_bps, seconds) for rate_bps, seconds in wire.items()},
+        goodput={rate_bps: float(np.median(own)) for rate_bps, own in shares.items()},
+        spread={rate_bps: spread(own) for rate_bps, own in shares.items()},
+        wire={rate_bps: float(np.median(own)) for rate_bps, own in wire.items()},
     )
 
 
-def typical(rate_bps: float, seconds: FloatArray) -> float:
-    """Return the median second, which one in which the machine paused does not move.
+def spread(values: FloatArray) -> float:
+    """Return the standard deviation that the median distance from the median stands for.
 
-    At low rates a second holds too few packets, so there the mean must do.
+    Like the median, it is not moved by a second in which the machine paused.
     """
-    return float(np.median(seconds) if rate_bps >= STEADY_FROM_BPS else np.mean(seconds))
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
 End = tuple[int, Direction]
@@ -111,30 +111,41 @@ def tcp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, F
         start_s = now_s()
         time.sleep(_SECONDS)
     return {
-        rate_bps: np.array(stream.bps_per_second(start_s, _SECONDS)) / rate_bps
+        rate_bps: stream.bps_per_second(start_s, _SECONDS) / rate_bps
         for rate_bps, stream in streams.items()
     }
 
 
 def udp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, FloatArray]:
-    """Return each second's frames over what the rate would carry, counted by the interfaces."""
-    counters, places = ArrivalCounters(backend), list(ends.values())
-    offered: dict[Datagrams, float] = {}
-    for rate_bps, end in ends.items():
-        size = EIGHT_FRAMES_BYTES if rate_bps >= _LARGE_FROM_BPS else FULL_PAYLOAD_BYTES
-        offered[Datagrams(backend, *end, payload_bytes=size)] = _OFFERED * rate_bps
-    with Flood(offered):
-        time.sleep(_SETTLE_S)
-        looks = [counters.look(places)]
-        for _ in range(_SECONDS):
-            time.sleep(1.0)
-            looks.append(counters.look(places))
-    # From (seconds, links, 2) to time and packets, each with shape (seconds, links).
-    elapsed_s, packets = np.moveaxis(np.diff(np.array(looks), axis=0), -1, 0)
-    return {
-        rate_bps: packets[:, place] * FRAME_BITS / elapsed_s[:, place] / rate_bps
-        for place, rate_bps in enumerate(ends)
+    """Return each second's frames over what the rate would carry.
+
+    At low rates, at which one frame more or less counts, by timestamps; at high ones, at which
+    there are too many of these for a slow machine, by the interfaces' counters.
+    """
+    counters = ArrivalCounters(backend)
+    stamped = {r: Datagrams(backend, *end) for r, end in ends.items() if r < _COUNTED_FROM_BPS}
+    counted = {
+        rate_bps: Datagrams(backend, *end, payload_bytes=EIGHT_FRAMES_BYTES)
+        for rate_bps, end in ends.items()
+        if rate_bps not in stamped
     }
+    offered = {flow: _OFFERED * rate_bps for rate_bps, flow in (stamped | counted).items()}
+    looks: dict[float, list[tuple[float, int]]] = {rate_bps: [] for rate_bps in counted}
+    with Catcher(list(stamped.values())) as catcher, Flood(offered):
+        time.sleep(_SETTLE_S)
+        start_s = now_s()
+        for second in range(_SECONDS + 1):
+            time.sleep(max(0.0, start_s + second - now_s()))
+            for rate_bps in counted:
+                looks[rate_bps] += counters.look([ends[rate_bps]])
+    frames_per_s = {}
+    for rate_bps, flow in stamped.items():
+        at_s = [arrival.arrived_s for arrival in catcher.arrivals[flow]]
+        frames_per_s[rate_bps] = per_second(at_s, range(len(at_s)), start_s, _SECONDS)
+    for rate_bps, seen in looks.items():
+        elapsed_s, frames = np.diff(np.array(seen), axis=0).T
+        frames_per_s[rate_bps] = frames / elapsed_s
+    return {rate_bps: own * FRAME_BITS / rate_bps for rate_bps, own in frames_per_s.items()}
 
 
 @every_back_end
@@ -189,7 +200,8 @@ def rewritten_and_left_alone(variant: Variant) -> list[float]:
     elapsed_s, packets = np.moveaxis(np.diff(np.array(looks), axis=0), -1, 0)
     per_s = packets / elapsed_s
     ratios = per_s[:, [0, 2]] / per_s[:, [1, 3]]
-    return [typical(rate_bps, own) for rate_bps, own in zip((1e6, 20e6), ratios.T, strict=True)]
+    # A second at the low rate holds too few packets for a median of seconds.
+    return [float(np.mean(ratios[:, 0])), float(np.median(ratios[:, 1]))]
 
 
 @every_back_end

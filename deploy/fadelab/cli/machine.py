@@ -9,6 +9,8 @@ from rich.console import Console
 from fadelab.exit_codes import ExitCode
 from fadelab.local.launch import remove_dead_sockets_dirs
 from fadelab.local.probe import diagnose
+from fadelab_emulation.attach.journal import remove_leftovers
+from fadelab_emulation.sandbox import may_administer
 
 
 def doctor(
@@ -18,6 +20,7 @@ def doctor(
 
     Example: fadelab doctor
     """
+    undone = remove_leftovers() if may_administer() else []
     diagnosis = diagnose()
     removed = remove_dead_sockets_dirs()
     if as_json:
@@ -33,6 +36,8 @@ def doctor(
             console.print(f"[yellow]left behind[/]  {item}", highlight=False)
         for folder in removed:
             console.print(f"[dim]removed[/]  {folder}, the sockets of a killed run")
+        for item in undone:
+            console.print(f"[dim]removed[/]  {item}, of a killed `fadelab emulate`")
         if not diagnosis.leftovers:
             console.print(
                 "[green]ok[/]  nothing left behind: no namespace, link, qdisc, process or mount"

@@ -128,7 +128,11 @@ def _in_sentences() -> Iterator[None]:
     except MissingCapabilityError as error:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
     except NetlinkError as error:
-        gone = "; an interface of the links is gone" if error.errno == errno.ENODEV else ""
-        raise FadelabError(ExitCode.ENVIRONMENT, f"{error.strerror}{gone}") from error
+        if error.errno == errno.ENODEV:
+            raise FadelabError(
+                ExitCode.COMPONENT_FAILED,
+                f"{error.strerror}: an interface of the links is gone, perhaps with its container",
+            ) from error
+        raise FadelabError(ExitCode.ENVIRONMENT, str(error.strerror)) from error
     except PermissionError as error:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from error

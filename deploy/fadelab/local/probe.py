@@ -1,6 +1,7 @@
 """What this machine can do for a run, found out by trying it in a sandbox."""
 
 import asyncio
+import re
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,16 +12,18 @@ from fadelab.exit_codes import FadelabError
 from fadelab.local.children import PROCESS_PREFIX
 from fadelab.local.launch import Sandboxed
 from fadelab.local.trial import attempt
+from fadelab_emulation.attach.interfaces import list_interfaces
+from fadelab_emulation.attach.journal import has_living_owner
 from fadelab_emulation.backends.choice import SKILLS
 from fadelab_emulation.backends.lite import lite_backend
 from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.link_state import LinkTick, PacketLoss, plain_tick
-from fadelab_emulation.netlink.message import NetlinkError
+from fadelab_emulation.netlink.message import NetlinkError, NetlinkSocket
 from fadelab_emulation.sandbox import probe_sandbox
 from fadelab_emulation.window import WindowMode
 from fadelab_proto.clock import SystemClock
 
-_LINK_PREFIX = "fl"
+_LINK = re.compile(r"fl\d+|fl-in\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,12 @@ def diagnose() -> Diagnosis:
 
 def leftovers() -> list[str]:
     """Name what earlier runs left behind: links, mounts, namespaces, processes."""
-    found = [
-        f"link {name}"
-        for _, name in socket.if_nameindex()
-        if name.startswith(_LINK_PREFIX) and name[len(_LINK_PREFIX) :].isdigit()
-    ]
+    with NetlinkSocket() as netlink:
+        found = [
+            f"link {one.name}"
+            for one in list_interfaces(netlink)
+            if _LINK.fullmatch(one.name) and not has_living_owner(one.alias)
+        ]
     found += [
         f"mount {line.split()[1]}"
         for line in Path("/proc/self/mounts").read_text().splitlines()

@@ -16,6 +16,7 @@ from fadelab.local.plan import LinksOfRun, LocalPlan
 from fadelab.local.supervisor import supervise
 from fadelab.manifest import build_manifest
 from fadelab.results.compute import compute_summary
+from fadelab.results.manifest_links import complete_manifest
 from fadelab.results.schema import Summary
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
@@ -84,6 +85,7 @@ def finish(run_dir: Path) -> Summary:
     # matplotlib takes half a second to import; only now is it needed.
     from fadelab.report.from_record import report_run  # noqa: PLC0415
 
+    complete_manifest(run_dir)
     summary = compute_summary(run_dir)
     (run_dir / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
     report_run(run_dir, summary)

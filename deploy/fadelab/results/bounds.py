@@ -21,18 +21,22 @@ largest of the usual distributions, that of the uniform one."""
 _STANDARD_ERRORS = 5
 
 
-def rate_holds(fidelity: LinkFidelity, bounds: ValidityConfig) -> bool:
+def rate_holds(fidelity: LinkFidelity, bounds: ValidityConfig, *, is_delayed: bool = False) -> bool:
     """Say whether a link carried what it was programmed to, as far as can be told.
 
     Each stretch of saturated ticks may be off by three frames: two of burst in its bucket when it
     begins, and the one that is under way when it ends.
+
+    Over a delayed link packets come in bursts, a round trip apart: the queue may be occupied at
+    both ends of a tick and have been empty in between. There only too much can be told.
     """
     if fidelity.programmed_bytes < bounds.min_saturated_bytes:
         return True
     low, high = bounds.rate_ratio
     blur = _FRAMES_PER_STRETCH * _FRAME_BYTES * fidelity.stretches
     programmed = fidelity.programmed_bytes
-    return low * programmed - blur <= fidelity.achieved_bytes <= high * programmed + blur
+    least = 0.0 if is_delayed else low * programmed - blur
+    return least <= fidelity.achieved_bytes <= high * programmed + blur
 
 
 def loss_holds(loss: LossFidelity | None, bounds: ValidityConfig) -> bool:

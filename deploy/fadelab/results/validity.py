@@ -74,10 +74,17 @@ def _shaped(links: Links) -> list[str]:
 
 
 def _rates(bounds: ValidityConfig, devices: dict[str, DeviceResult]) -> list[str]:
+    # A delay in either direction lengthens the round trip of both.
+    delayed = [
+        link
+        for device in devices.values()
+        for link in (device.up, device.down)
+        if device.up.delay is not None or device.down.delay is not None
+    ]
     wrong = [
         f"{who} at {link.ratio:.3f}"
         for who, link in _links(devices)
-        if not rate_holds(link, bounds)
+        if not rate_holds(link, bounds, is_delayed=link in delayed)
     ]
     if not wrong:
         return []

@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from conformance.traffic import stamp_arrivals, stamp_s
+from conformance.traffic import per_second, stamp_arrivals, stamp_s
 from sandboxed import tcp_pair
 
 from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.impairment.base import Direction
+from fadelab_emulation.link_state import FloatArray
 
 
 class Stream:
@@ -47,14 +48,10 @@ class Stream:
         self._sender.close()
         self._receiver.close()
 
-    def bps_per_second(self, start_s: float, seconds: int) -> list[float]:
+    def bps_per_second(self, start_s: float, seconds: int) -> FloatArray:
         """Return the payload that arrived in each second from ``start_s`` on, in bit/s."""
-        at_s = np.array([arrived_s for arrived_s, _ in self.arrivals])
-        carried = np.cumsum([size for _, size in self.arrivals])
-        # The last arrival by each second's end stands for it, with the time that it really has.
-        edges = np.searchsorted(at_s, start_s + np.arange(seconds + 1), side="right") - 1
-        bps: list[float] = (np.diff(carried[edges]) * 8 / np.diff(at_s[edges])).tolist()
-        return bps
+        at_s, sizes = zip(*self.arrivals, strict=True)
+        return per_second(at_s, 8.0 * np.cumsum(sizes), start_s, seconds)
 
     def _send(self) -> None:
         block = bytes(1 << 16)

@@ -20,13 +20,14 @@ from sandboxed import address_of
 from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.impairment.base import Direction
 from fadelab_emulation.backends.topology import DEVICE_INDEX, hub_index
-from fadelab_emulation.link_state import BoolArray
+from fadelab_emulation.link_state import BoolArray, FloatArray
 from fadelab_emulation.netlink import links
 from fadelab_emulation.netlink.message import NetlinkSocket
 
 FRAME_BITS = 8 * 1514
 FULL_PAYLOAD_BYTES = 1472
-EIGHT_FRAMES_BYTES = 8 * 1480 - 8
+_UDP_HEADER_BYTES, _FRAGMENT_BYTES = 8, 1480
+EIGHT_FRAMES_BYTES = 8 * _FRAGMENT_BYTES - _UDP_HEADER_BYTES
 """Payload of a datagram that becomes eight fragments, each a full frame: a slow machine can send
 more of them. Only interfaces see them all; once a fragment is lost, the receiver gets none."""
 _SO_TIMESTAMPNS = 35
@@ -41,6 +42,18 @@ _MOST_UNDER_WAY = 200
 def now_s() -> float:
     """Return the time by the clock with which the kernel stamps packets."""
     return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+def per_second(
+    at_s: Sequence[float], total: Sequence[float], start_s: float, seconds: int
+) -> FloatArray:
+    """Return how fast a total grew in each second from ``start_s`` on.
+
+    The last sample by each second's end stands for it, with the time that it really has.
+    """
+    edges = np.searchsorted(at_s, start_s + np.arange(seconds + 1), side="right") - 1
+    rates: FloatArray = np.diff(np.array(total)[edges]) / np.diff(np.array(at_s)[edges])
+    return rates
 
 
 class Arrival(NamedTuple):
@@ -72,7 +85,7 @@ class Datagrams:
         self._sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
         self._sender.connect(self.receiver.getsockname())
         self._padding = bytes(payload_bytes - _NUMBER.size)
-        self.frames = -(-payload_bytes // FULL_PAYLOAD_BYTES)
+        self.frames = -(-(payload_bytes + _UDP_HEADER_BYTES) // _FRAGMENT_BYTES)
         """How many full frames each becomes."""
         self._backend, self._device, self._direction = backend, device, direction
         self.sent = 0
