@@ -45,7 +45,7 @@ _RATES_BPS = {UP: (4e6, 2e6, 1e6), DOWN: (2e6, 8e6, 3e6)}
 _LOSSES = {UP: (0.02, 0.1, 0.3), DOWN: (0.3, 0.05, 0.01)}
 _OFFERED = 1.1
 _SETTLE_S, _SECONDS = 1.0, 4.0
-_PACKETS = 20_000
+_PACKETS = 5000
 _SMALL_BYTES = 32
 lanes = pytest.mark.parametrize("lane", range(3), ids=["default", "dscp", "port"])
 directions = pytest.mark.parametrize("direction", list(Direction), ids=["up", "down"])

@@ -294,6 +294,30 @@ def test_a_device_that_is_down_has_no_route_until_it_is_up_again() -> None:
     assert in_sandbox(send_while_closed, WindowMode.DOWN, False) == ([], 0, [7])
 
 
+def sent_before_the_relay_knows(uplink: bool) -> list[int]:
+    """Open a window while the relay is stopped, send, and return what arrives once it goes on."""
+    backend = make_backend(1, 1e6, RelayBackend, window=WindowMode.DROP)
+    backend.apply(make_tick(1, 1e6))
+    sender, receiver = udp_pair(backend, uplink=uplink)
+    backend.apply(make_tick(1, 1e6, is_open=False))
+    time.sleep(0.05)
+    relay = backend._process._process.pid
+    os.kill(relay, signal.SIGSTOP)
+    backend.apply(make_tick(1, 1e6))
+    sender.send((7).to_bytes(4, "big"))
+    os.kill(relay, signal.SIGCONT)
+    found = arrivals(receiver, 1)
+    backend.close()
+    return found
+
+
+@pytest.mark.parametrize("uplink", [True, False])
+def test_what_is_sent_after_an_opening_is_let_through_however_late_the_relay_hears_of_it(
+    uplink: bool,
+) -> None:
+    assert in_sandbox(sent_before_the_relay_knows, uplink) == [7]
+
+
 def class_tick(default_bps: float, marked_bps: float) -> LinkTick:
     fast = np.array([1e8])
     tick = plain_tick(fast, fast)

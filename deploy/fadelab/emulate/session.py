@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fadelab.emulate.config import EmulateFile, Start
 from fadelab.emulate.engine import Started
 from fadelab.emulate.finder import Finder
-from fadelab.emulate.site import AttachedSite, StarSite
+from fadelab.emulate.site import AttachedSite, Opened, StarSite
 from fadelab.emulate.watch import ContainerWatch
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab_emulation.attach.journal import Journal
@@ -122,12 +122,12 @@ class Session:
                 "start `fadelab emulate` again",
             )
         for device, one in enumerate(self._file.devices):
-            if one.container != name or not site.reopen(device, place):
+            if one.container != name or (opened := site.reopen(device, place)) is None:
                 continue
 
-            def move(device: int = device) -> None:
+            def move(device: int = device, opened: Opened = opened) -> None:
                 self._journal.write(site.traces(self._config.backend.variant))
-                site.move(device, self._backend)
+                site.move(device, opened, self._backend)
                 log.write("link_moved", device=device, place=place.label)
                 self._tell(f"{place.label} has started again: its link is made anew")
 

@@ -104,8 +104,8 @@ class StarSite:
         self._star = ForeignStar(self.server.namespace.netlink, ends, self._layout, journal.alias)
         return make_kernel_backend(variant, plan, clock, self._star)
 
-    def reopen(self, device: int, place: Place) -> bool:
-        """Take note that a device is in another place now; say whether it is another.
+    def reopen(self, device: int, place: Place) -> Opened | None:
+        """Take note of the place that a device is in now and return it, unless it is none new.
 
         Raises:
             RefusedPlaceError: the new place cannot be used.
@@ -114,16 +114,16 @@ class StarSite:
         """
         if place.identity in {opened.place.identity for opened in self.devices}:
             place.close()
-            return False
+            return None
         opened = Opened.of(place, self._tell)
         self._check_device(device, opened)
         self.devices[device] = opened
-        return True
+        return opened
 
-    def move(self, device: int, backend: KernelBackend) -> None:
+    def move(self, device: int, opened: Opened, backend: KernelBackend) -> None:
         """Make a device's link anew where the device is now; in the back-end's thread."""
         assert self._star is not None
-        self._star.move(device, self.devices[device].namespace)
+        self._star.move(device, opened.namespace)
         backend.renew(device)
 
     def _check_device(self, device: int, opened: Opened) -> None:

@@ -25,8 +25,6 @@ FIRST_HUB_INDEX = 500_000
 FIRST_DEVICE_INDEX = 400_000
 """Beyond all interface indexes that the kernel gives by itself for a long time."""
 
-LAYOUT = Layout(first_hub_index=FIRST_HUB_INDEX)
-
 REFUSED_WINDOWS = {
     WindowMode.REJECT: "the window mode 'reject' needs firewall rules and ICMP limits of whole "
     "network namespaces, which are not Fadelab's to change; use hold, drop or down"

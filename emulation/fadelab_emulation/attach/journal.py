@@ -76,7 +76,16 @@ def remove_leftovers(folder: Path = JOURNALS) -> list[str]:
 def has_living_owner(alias: str, folder: Path = JOURNALS) -> bool:
     """Say whether an interface with an alias of ours belongs to a process that lives."""
     name = alias.removeprefix(ALIAS).strip()
-    return bool(name) and (folder / f"{name}.json").exists()
+    if not name:
+        return False
+    try:
+        with (folder / f"{name}.json").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _dead(path: Path) -> _Content | None:

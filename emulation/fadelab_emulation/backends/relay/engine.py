@@ -144,6 +144,8 @@ class Engine:
                 packet = os.read(descriptor, _PACKET_BYTES)
             except BlockingIOError:
                 break
+            if pipe.refuses and self._change_at_once(number):
+                now_s = time.monotonic()
             answer = pipe.receive(packet, now_s)
             if answer is not None:
                 _write(descriptor, answer)
@@ -183,8 +185,11 @@ class Engine:
             heapq.heappush(self._agenda, (next_s, number))
 
     def _obey(self) -> None:
-        """Note which pipes have to change."""
-        os.eventfd_read(self._given.bell)
+        """Note which pipes have to change, if the bell has rung."""
+        try:
+            os.eventfd_read(self._given.bell)
+        except BlockingIOError:
+            return
         wishes = self._shared.wishes.reshape(len(self._pipes), -1).copy()
         changed = np.flatnonzero((wishes != self._wishes).any(axis=1)).tolist()
         self._wishes = wishes
@@ -193,16 +198,31 @@ class Engine:
     def _make_changes(self) -> None:
         """Bring a few pipes into their new states; packets of others must not wait for all."""
         for _ in range(min(len(self._changes), _BATCH_CHANGES)):
-            number, wishes = self._changes.popitem()
-            pipe = self._pipes[number]
-            state = self._shared.pipe_state(wishes)
-            now_s = time.monotonic()
-            if pipe.next_s <= now_s:
-                self._advance(number, now_s)
-            if state.is_open != pipe.is_open and number < self._devices:
-                self._watch_resumption(number, opens=state.is_open)
-            pipe.change(state, now_s)
+            self._change(*self._changes.popitem())
+
+    def _change_at_once(self, number: int) -> bool:
+        """Bring a pipe into its new state if it has one; return whether it had.
+
+        Whoever is told that a window has opened may send before this process has heard the bell:
+        such a packet must not be refused.
+        """
+        self._obey()
+        wishes = self._changes.pop(number, None)
+        if wishes is None:
+            return False
+        self._change(number, wishes)
+        return True
+
+    def _change(self, number: int, wishes: list[float]) -> None:
+        pipe = self._pipes[number]
+        state = self._shared.pipe_state(wishes)
+        now_s = time.monotonic()
+        if pipe.next_s <= now_s:
             self._advance(number, now_s)
+        if state.is_open != pipe.is_open and number < self._devices:
+            self._watch_resumption(number, opens=state.is_open)
+        pipe.change(state, now_s)
+        self._advance(number, now_s)
 
     def _watch_resumption(self, device: int, *, opens: bool) -> None:
         if opens and any(self._pipes[device].backlogs_bytes):

@@ -93,6 +93,11 @@ class Pipe:
         return self._state.is_open
 
     @property
+    def refuses(self) -> bool:
+        """Whether packets that come are not even queued."""
+        return not self._state.is_open and self._window is not WindowMode.HOLD
+
+    @property
     def backlogs_bytes(self) -> list[int]:
         """Layer-2 bytes that wait in each lane's queue."""
         return [lane.backlog_bytes for lane in self._lanes]
@@ -130,7 +135,7 @@ class Pipe:
         """
         if len(packet) < _IPV4_HEADER_BYTES or packet[0] >> 4 != _IPV4:
             return None
-        if not self._state.is_open and self._window is not WindowMode.HOLD:
+        if self.refuses:
             self.refused_packets += 1
             return host_unreachable(packet) if self._window is WindowMode.REJECT else None
         number = self._classify(packet)
