@@ -32,7 +32,7 @@ class TimedDelay:
 class DelayWatch:
     """Sends a probe over every link about once a second, while it is open, idle and has a delay.
 
-    A probe is 70 bytes each way; behind other packets it would time their transmission, so busy
+    A probe is 62 bytes each way; behind other packets it would time their transmission, so busy
     links are left alone.
     """
 

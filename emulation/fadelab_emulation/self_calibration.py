@@ -71,7 +71,7 @@ def calibrate_links(backend: LinkBackend, first: LinkTick, clock: Clock) -> list
     )
     tick = replace(first, up=up, down=down, is_open=is_open)
     backend.apply(tick)
-    delays = _delays(backend, chosen, clock)
+    delays = _delays(backend, chosen, tick, clock)
     rates = _rates(backend, chosen, tick, clock)
     backend.apply(replace(tick, is_open=np.zeros_like(is_open)))
     programmed = {
@@ -104,24 +104,25 @@ def _idle(lanes: Sequence[Lane], none: PacketLoss) -> tuple[Lane, ...]:
 
 
 def _delays(
-    backend: LinkBackend, devices: Sequence[int], clock: Clock
+    backend: LinkBackend, devices: Sequence[int], tick: LinkTick, clock: Clock
 ) -> dict[tuple[int, str], float]:
     """Return the median delay of each link and direction from which probes came."""
     probe = DelayProbe(backend.namespaces, backend.server_address)
-    found: dict[tuple[int, str], list[float]] = {}
-    missing = 2 * _PROBES * len(devices)
-    sent, give_up_s = 0, clock.now_s() + _PROBES * _PROBE_GAP_S + _PATIENCE_S
-    while missing and clock.now_s() < give_up_s:
-        if sent < _PROBES:
+    found: dict[tuple[int, str], list[float]] = {
+        (device, way): [] for device in devices for way in ("up", "down")
+    }
+    # Interfaces that were just made may lose their first packets: it goes on until all have enough.
+    longest_s = float(max(tick.delay_up_s.max(), tick.delay_down_s.max()))
+    next_s, give_up_s = clock.now_s(), clock.now_s() + _PATIENCE_S + 2 * longest_s
+    while min(map(len, found.values())) < _PROBES and (now_s := clock.now_s()) < give_up_s:
+        if now_s >= next_s:
             probe.send(devices)
-            sent += 1
-        probe.wait(_PROBE_GAP_S)
+            next_s = now_s + _PROBE_GAP_S
+        probe.wait(max(0.0, next_s - clock.now_s()))
         for sample in probe.drain(devices):
-            key = sample.device, "up" if sample.uplink else "down"
-            found.setdefault(key, []).append(sample.delay_s)
-            missing -= 1
+            found[sample.device, "up" if sample.uplink else "down"].append(sample.delay_s)
     probe.close()
-    return {key: statistics.median(values) for key, values in found.items()}
+    return {key: statistics.median(values) for key, values in found.items() if values}
 
 
 def _rates(

@@ -20,6 +20,7 @@ from conformance.variants import (
     back_ends_that,
     back_ends_that_cannot,
     back_ends_with_seeded_loss,
+    delaying_back_ends,
     deviations,
     make,
     need,
@@ -114,7 +115,7 @@ def delays_s(arrivals: list[Arrival]) -> FloatArray:
     return np.array([arrival.arrived_s - arrival.sent_s for arrival in arrivals])
 
 
-@back_ends_that(Need.DELAY)
+@delaying_back_ends
 @pytest.mark.parametrize("delay_s", sorted(_DELAYS_S[UP]))
 @pytest.mark.parametrize("direction", list(Direction), ids=["up", "down"])
 def test_a_delay_is_right_within_a_hundredth_and_half_a_millisecond(
@@ -131,7 +132,7 @@ def test_a_delay_is_right_within_a_hundredth_and_half_a_millisecond(
     assert abs(median_s - delay_s) < 0.01 * delay_s + 0.0005
 
 
-@back_ends_that(Need.DELAY)
+@delaying_back_ends
 @pytest.mark.parametrize("direction", list(Direction), ids=["up", "down"])
 def test_jitter_has_its_standard_deviation(
     variant: Variant, direction: Direction, record_property: Callable[[str, Any], None]
@@ -148,7 +149,7 @@ def test_jitter_has_its_standard_deviation(
     assert abs(median_s - _JITTERED_DELAY_S) < 0.01 * _JITTERED_DELAY_S + 0.0005 + chance_s
 
 
-@back_ends_that(Need.DELAY)
+@delaying_back_ends
 @pytest.mark.parametrize("direction", list(Direction), ids=["up", "down"])
 def test_jitter_changes_no_order(variant: Variant, direction: Direction) -> None:
     assert delay_figures(variant).crowd[direction] == list(range(_ROUNDS, _ROUNDS + _CROWD))

@@ -93,7 +93,7 @@ class RunRecord:
 
     def readings(self) -> dict[int, Achieved]:
         """Return each link's readings by its device's number; none of links without any."""
-        if self.achieved is None:
+        if self.achieved is None or not len(self.achieved.rows):
             return {}
         device = self.achieved.rows["device"]
         order = np.argsort(device, kind="stable")

@@ -36,7 +36,8 @@ _TIMESPEC = struct.Struct("@ll")
 _NUMBER = struct.Struct("<Id")
 _ROOM_BYTES = 1 << 22
 _PACE_S = 0.002
-_BATCH = 200
+_UDP_SEGMENT = 103
+_BATCH, _SEGMENTS = 200, 50
 
 
 def now_s() -> float:
@@ -118,17 +119,28 @@ class Datagrams:
         """
         lost = np.ones(packets, dtype=np.bool_)
         start = self._judged()
+        size = _NUMBER.size + len(self._padding)
+        with contextlib.suppress(OSError):
+            self._sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, size)
         for first in range(0, packets, _BATCH):
-            batch = range(first, min(first + _BATCH, packets))
-            # Without timestamps: a slow machine has enough to do with so many packets.
-            for number in batch:
-                self._sender.send(_NUMBER.pack(number, 0.0) + self._padding)
-            self._await(start + batch.stop - _BATCH // 2)
+            numbers = range(first, min(first + _BATCH, packets))
+            for some in (numbers[at : at + _SEGMENTS] for at in range(0, len(numbers), _SEGMENTS)):
+                self._send_together(some)
+            self._await(start + numbers.stop - _BATCH // 2)
             lost[self._received()] = False
         self._await(start + packets)
         time.sleep(0.1)
         lost[self._received()] = False
         return lost
+
+    def _send_together(self, numbers: range) -> None:
+        """Have the kernel cut datagrams out of one piece, where it can: it saves system calls."""
+        datagrams = [_NUMBER.pack(number, 0.0) + self._padding for number in numbers]
+        try:
+            self._sender.send(b"".join(datagrams))
+        except OSError:
+            for datagram in datagrams:
+                self._sender.send(datagram)
 
     def _received(self) -> list[int]:
         numbers = []

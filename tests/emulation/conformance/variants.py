@@ -19,11 +19,14 @@ from fadelab_proto.clock import SystemClock
 SEED = 20240229
 VARIANTS = [variant for variant in Variant if variant is not Variant.DRY]
 
-_SHAPERS = [variant for variant in VARIANTS if variant is not Variant.NETEM_CBPF]
+SHAPERS = [variant for variant in VARIANTS if variant is not Variant.NETEM_CBPF]
 """All that may shape differently: netem/cbpf has the delays of netem/ebpf and the losses of
 lite/cbpf, so only its losses are looked at."""
 
-every_back_end = pytest.mark.parametrize("variant", _SHAPERS, ids=str)
+every_back_end = pytest.mark.parametrize("variant", SHAPERS, ids=str)
+delaying_back_ends = pytest.mark.parametrize(
+    "variant", [variant for variant in SHAPERS if Need.DELAY in SKILLS[variant].can], ids=str
+)
 
 
 def back_ends_that(can: Need) -> pytest.MarkDecorator:
