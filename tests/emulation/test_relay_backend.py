@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from fadelab_emulation.backends.impairment.base import Direction, LaneLoss
 from fadelab_emulation.backends.impairment.chain import first_state, loss_sequence
 from fadelab_emulation.backends.plan import ClassMark
 from fadelab_emulation.backends.relay import RelayBackend
-from fadelab_emulation.backends.relay.process import RelayError
-from fadelab_emulation.backends.relay.tun import open_tun
 from fadelab_emulation.link_state import Lane, LinkTick, PacketLoss, plain_tick
 from fadelab_emulation.window import WindowMode
 
@@ -367,69 +364,3 @@ def apply_a_tick_of_other_links() -> str:
 
 def test_a_tick_of_other_links_is_refused() -> None:
     assert "2 devices does not fit 1 links" in in_sandbox(apply_a_tick_of_other_links)
-
-
-def outlive_the_relay() -> str:
-    backend = make_backend(1, 1e6, RelayBackend)
-    backend.sample()
-    os.kill(backend._process._process.pid, signal.SIGKILL)
-    backend._process._process.wait()
-    try:
-        backend.sample()
-    except RelayError as error:
-        return str(error)
-    finally:
-        backend.close()
-    return ""
-
-
-def test_the_death_of_the_relay_is_told() -> None:
-    assert "ended with code -9" in in_sandbox(outlive_the_relay)
-
-
-def orphan_the_relay() -> tuple[bool, bool]:
-    """Return whether the relay was there, and whether it ended after its parent was killed."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        backend = make_backend(2, 1e6, RelayBackend)
-        os.write(writer, struct.pack("i", backend._process._process.pid))
-        signal.pause()
-    (relay,) = struct.unpack("i", os.read(reader, 4))
-    watch = os.pidfd_open(relay)
-    was_there = not select.select([watch], [], [], 0)[0]
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return was_there, bool(select.select([watch], [], [], 10)[0])
-
-
-def test_the_relay_ends_with_its_parent() -> None:
-    assert in_sandbox(orphan_the_relay) == (True, True)
-
-
-def relay_descriptors() -> list[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.set_inheritable(True)
-    backend = make_backend(1, 1e6, RelayBackend)
-    folder = Path(f"/proc/{backend._process._process.pid}/fd")
-    found = [str(entry.readlink()) for entry in folder.iterdir()]
-    backend.close()
-    listener.close()
-    return found
-
-
-def test_the_relay_holds_no_socket_of_its_parent() -> None:
-    found = in_sandbox(relay_descriptors)
-    assert found.count("/dev/net/tun") == 2
-    assert not [name for name in found if name.startswith("socket:")]
-
-
-def test_a_missing_tun_device_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"the TUN device .*none cannot be opened"):
-        open_tun("eth0", 2, tmp_path / "none")
-
-
-def test_what_is_no_tun_device_makes_no_interface(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"file makes no interface eth0"):
-        open_tun("eth0", 2, tmp_path / "file")

@@ -2,12 +2,12 @@
 
 import gc
 import os
-import pickle
 import signal
 import sys
 
 from fadelab_emulation import linux
 from fadelab_emulation.backends.relay.engine import Engine
+from fadelab_emulation.backends.relay.process import ORDER
 
 _PRIORITY = 2
 """Above the emulator: a packet is more urgent than the next tick's computation."""
@@ -24,7 +24,7 @@ def _take_precedence() -> str:
 
 def main() -> None:
     """Take the order from standard input, say on standard output that all is ready, and relay."""
-    plan, given = pickle.load(sys.stdin.buffer)  # noqa: S301 -- written by the process that started this one
+    plan, given = ORDER.validate_json(sys.stdin.buffer.read())
     linux.set_process_name("fadelab-relay")
     engine = Engine(plan, given)
     # No reference cycles are made from here on; looking for some would make packets late.

@@ -1,14 +1,18 @@
 """Starting and ending the relay process."""
 
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
 
+from pydantic import TypeAdapter
+
 from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.backends.relay.engine import Descriptors
 from fadelab_emulation.backends.relay.shared_state import SharedState
+
+ORDER = TypeAdapter(tuple[LinkPlan, Descriptors])
+"""What the process is told on its standard input."""
 
 
 class RelayError(RuntimeError):
@@ -61,7 +65,7 @@ class RelayProcess:
         )
         for descriptor in (*device_tuns, *hub_tuns, parent):
             os.close(descriptor)
-        self.scheduling = self._await_readiness(pickle.dumps((plan, given)))
+        self.scheduling = self._await_readiness(ORDER.dump_json((plan, given)))
         """``real-time`` or ``fair``, as granted."""
 
     def ring(self) -> None:
