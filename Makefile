@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in about a minute
 	$(BIN)/fadelab run examples/quickstart.yaml
 
-test: $(READY) ## Run the tests, those that take minutes excepted
-	$(BIN)/python -m pytest -m "not conformance and not uml"
+test: $(READY) ## Run the tests that need no whole testbed and no minutes
+	$(BIN)/python -m pytest -m "not system and not conformance and not uml"
 
 conformance: $(READY) ## Hold every link back-end against the acceptance criteria, netem in UML too
 	$(BIN)/python -m pytest -m "conformance or uml"

@@ -1,5 +1,6 @@
 """What docs/emulate.md shows works as it stands there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_its_loop_drives_links(tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=tmp_path,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0.0 [5000000.]")

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import socket
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,31 +117,38 @@ class Uploader:
         self._server.settimeout(None)
         stamp_arrivals(self._server)
         self._draw = np.random.default_rng([SEED, link])
+        self._coming: SimpleQueue[int] = SimpleQueue()
+        self._arrived_s: SimpleQueue[float] = SimpleQueue()
         self.sent: list[tuple[int, float, float]] = []
         """Packets, when they were offered, and how long it took until the last one arrived."""
+        Thread(target=self._receive, daemon=True).start()
+        self.upload(_MOST_PACKETS)
+        self.sent.clear()
 
-    def run(self, until_s: float) -> None:
-        """Upload until the timeline ends; what is not through by then does not count."""
-        while now_s() < until_s:
+    def run(self, start_s: float) -> None:
+        """Upload from the timeline's beginning to its end."""
+        time.sleep(max(0.0, start_s - now_s()))
+        while now_s() < start_s + _TICKS * _TICK_S:
             time.sleep(self._draw.uniform(0.02, 0.2))
-            draw = self._draw.uniform(np.log(_FEWEST_PACKETS), np.log(_MOST_PACKETS))
-            packets = round(np.exp(draw))
-            self.upload(packets)
+            packets = self._draw.uniform(np.log(_FEWEST_PACKETS), np.log(_MOST_PACKETS))
+            self.upload(round(np.exp(packets)))
 
     def upload(self, packets: int) -> None:
         message = bytes(packets * TCP.payload_bytes)
-        receiving = threading.Thread(target=self._receive, args=(packets,))
-        receiving.start()
-        self._start_s = now_s()
+        self._coming.put(len(message))
+        start_s = now_s()
         self._device.sendall(message)
-        receiving.join()
+        self.sent.append((packets, start_s, self._arrived_s.get() - start_s))
 
-    def _receive(self, packets: int) -> None:
-        missing = packets * TCP.payload_bytes
-        while missing:
-            data, ancillary, _, _ = self._server.recvmsg(1 << 16, 64)
-            missing -= len(data)
-        self.sent.append((packets, self._start_s, stamp_s(ancillary) - self._start_s))
+    def _receive(self) -> None:
+        while True:
+            missing = self._coming.get()
+            while missing:
+                # Nobody needs to be awake before all is there.
+                self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, missing)
+                data, ancillary, _, _ = self._server.recvmsg(missing, 64)
+                missing -= len(data)
+            self._arrived_s.put(stamp_s(ancillary))
 
 
 @cache
@@ -192,23 +201,15 @@ def measure_uploads(
             on_tick=lambda tick: None,
             on_counters=lambda counters: None,
         )
-        driving = threading.Thread(target=loop.run)
+        driving = Thread(target=loop.run)
         driving.start()
         uploaders = [Uploader(backend, link) for link in range(_LINKS)]
-        for uploader in uploaders:
-            uploader.upload(_MOST_PACKETS)
-            uploader.sent.clear()
-        begin_s = clock.now_s() + 0.2
+        begin_s = clock.now_s() + 0.5
         start_s = now_s() + begin_s - clock.now_s()
         loop.begin(begin_s)
-        sending = [
-            threading.Thread(target=uploader.run, args=(start_s + _TICKS * _TICK_S,), daemon=True)
-            for uploader in uploaders
-        ]
-        time.sleep(0.2)
-        for thread in sending:
-            thread.start()
-        time.sleep(_TICKS * _TICK_S)
+        for uploader in uploaders:
+            Thread(target=uploader.run, args=(start_s,), daemon=True).start()
+        time.sleep(start_s - now_s() + _TICKS * _TICK_S)
         loop.stop()
         driving.join()
     return [list(uploader.sent) for uploader in uploaders], start_s

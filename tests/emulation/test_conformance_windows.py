@@ -1,5 +1,6 @@
 """Closed windows let nothing through, and after their reopening data is soon there again."""
 
+import errno
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,13 +21,16 @@ from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.choice import Variant
 from fadelab_emulation.backends.impairment.base import Direction
 from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
+from fadelab_emulation.netlink.message import NetlinkError
 from fadelab_emulation.window import WindowMode
 
 pytestmark = [pytest.mark.conformance, pytest.mark.namespaces]
 
-_RATE_BPS = 2e6
+_RATE_BPS = 1e6
 _OFFERED = 1.1
-_OUTAGES_S = (1.0, 5.0, 20.0)
+_OUTAGES_S = {1.0: 1, 5.0: 1, 20.0: 3}
+"""How long links are closed, and how many of them in each direction: the long outage happens only
+once in the time that there is."""
 _OPEN_S = 0.7
 _DURATION_S = 20.8
 _WITHIN_S = {WindowMode.HOLD: 0.050, WindowMode.DROP: 0.100}
@@ -53,17 +57,23 @@ class Silence:
 
 
 @cache
-def silences(variant: Variant) -> dict[tuple[WindowMode, bool], Silence]:
+def silences(variant: Variant) -> dict[tuple[WindowMode, bool], Silence | str]:
+    """Return what came through in each mode, busy and not, or why the kernel lacks the mode."""
     need(variant)
     asked = list(product(WindowMode, (True, False)))
     bodies = [partial(measure_silence, variant, mode, busy=busy) for mode, busy in asked]
     return dict(zip(asked, in_sandboxes(bodies), strict=True))
 
 
-def measure_silence(variant: Variant, mode: WindowMode, *, busy: bool) -> Silence:
+def measure_silence(variant: Variant, mode: WindowMode, *, busy: bool) -> Silence | str:
     """Offer datagrams in both directions, all the time or only while the link is closed."""
     take_precedence()
-    backend = open_links(variant, 1, mode)
+    try:
+        backend = open_links(variant, 1, mode)
+    except NetlinkError as error:
+        if mode is WindowMode.REJECT and error.errno == errno.EOPNOTSUPP:
+            return str(error)
+        raise
     flows = [Datagrams(backend, 0, direction) for direction in Direction]
     outages = Outages(backend, _RATE_BPS, [0.5], 0.3)
     with Catcher(flows) as catcher, ExitStack() as stack:
@@ -97,12 +107,14 @@ def test_a_closed_window_lets_nothing_through(
     variant: Variant, mode: WindowMode, busy: bool, record_property: Callable[[str, Any], None]
 ) -> None:
     silence = silences(variant)[mode, busy]
+    if isinstance(silence, str):
+        pytest.skip(silence)
     record_property("carried", silence.carried)
     assert silence.leaked == (0, 0)
     assert silence.counted == (0, 0)
-    # Full frames pass 165 times a second, and it was open for two seconds. In idle times one is
+    # Full frames pass 82 times a second, and it was open for two seconds. In idle times one is
     # sent twice after each opening; an interface that was down may miss some of them.
-    least = 50 if busy else 1
+    least = 25 if busy else 1
     assert min(silence.carried) >= least
 
 
@@ -136,7 +148,7 @@ def first_bytes(
 def measure_first_bytes(variant: Variant, mode: WindowMode) -> list[FirstByte]:
     """Close a link for each outage and direction, the short ones several times, for 21 s."""
     take_precedence()
-    ends = list(product(_OUTAGES_S, Direction))
+    ends = [end for end in product(_OUTAGES_S, Direction) for _ in range(_OUTAGES_S[end[0]])]
     backend = open_links(variant, len(ends), mode)
     outages = Outages(backend, _RATE_BPS, [outage_s for outage_s, _ in ends], _OPEN_S)
     if mode is WindowMode.HOLD:
@@ -174,15 +186,15 @@ def over_windows_told_of(
     backend: LinkBackend, ends: list[tuple[float, Direction]], outages: Outages
 ) -> list[list[tuple[float, int]]]:
     """Return arrivals of connections that are made anew when a window opens."""
-    senders = [Reconnecting(backend, device, way) for device, (_, way) in enumerate(ends)]
-    for sender in senders:
-        sender.window_opened()
+    told = Reconnecting(backend, [(device, way) for device, (_, way) in enumerate(ends)])
+    for device in range(len(ends)):
+        told.window_opened(device)
     time.sleep(1.0)
     for device, is_open in outages.run(_DURATION_S):
         if is_open:
-            senders[device].window_opened()
+            told.window_opened(device)
     time.sleep(0.5)
-    return [sender.arrivals for sender in senders]
+    return told.arrivals
 
 
 @every_back_end

@@ -1,10 +1,13 @@
 """Senders that outlive contact windows, and the windows that they are sent through."""
 
 import contextlib
+import selectors
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from conformance.traffic import now_s, stamp_arrivals, stamp_s
@@ -13,6 +16,10 @@ from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.impairment.base import Direction
 from fadelab_emulation.link_state import BoolArray, LinkTick, plain_tick
 
+_PIECE_BYTES, _PAUSE_S = 1000, 0.01
+_MOST_CONNECTIONS = 20
+_AT_ONCE = struct.pack("@ii", 1, 0)
+"""For SO_LINGER: closing resets the connection."""
 GUARD_S = 0.020
 """What was on its way when a window closed may still arrive for this long."""
 
@@ -80,62 +87,87 @@ class Outages:
 
 
 class Reconnecting:
-    """A device that connects to the server anew whenever it is told that its window has opened.
+    """Devices that connect to the server anew whenever they are told that their window has opened.
 
-    One of the two sends without end, the other receives. Threads end with their process.
+    One end of each connection sends a piece now and then, the other receives. All is done by one
+    thread, with sockets made beforehand: neither waits for other threads of a busy interpreter.
     """
 
-    def __init__(self, backend: LinkBackend, device: int, direction: Direction) -> None:
-        self.arrivals: list[tuple[float, int]] = []
-        """When bytes arrived, by the kernel, and how many."""
-        self._up = direction is Direction.UP
-        self._namespace = backend.namespaces[device]
-        self._listener = socket.create_server((backend.server_address, 0))
-        stamp_arrivals(self._listener)  # what it accepts inherits that
-        self._connection: socket.socket | None = None
-        self._told = threading.Event()
-        for work in (self._connect_when_told, self._accept):
-            threading.Thread(target=work, daemon=True).start()
+    def __init__(self, backend: LinkBackend, ends: Sequence[tuple[int, Direction]]) -> None:
+        self.arrivals: list[list[tuple[float, int]]] = [[] for _ in ends]
+        """For each device when bytes arrived, by the kernel, and how many."""
+        self._ways = [direction for _, direction in ends]
+        self._fresh = [backend.namespaces[device].run(_fresh_sockets) for device, _ in ends]
+        self._listeners = [socket.create_server((backend.server_address, 0)) for _ in ends]
+        self._senders: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        for device, listener in enumerate(self._listeners):
+            listener.setblocking(False)
+            stamp_arrivals(listener)  # what it accepts inherits that
+            self._watch(listener, partial(self._accept, device))
+        told, self._told = socket.socketpair()
+        self._watch(told, lambda: self._connect(told.recv(1)[0]))
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def window_opened(self) -> None:
-        """Tell the device."""
-        self._told.set()
+    def window_opened(self, device: int) -> None:
+        """Tell a device."""
+        self._told.send(bytes([device]))
 
-    def _connect_when_told(self) -> None:
+    def _run(self) -> None:
         while True:
-            fresh = self._namespace.run(socket.socket)
-            stamp_arrivals(fresh)
-            self._told.wait()
-            self._told.clear()
-            if self._connection is not None:
-                with contextlib.suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
-            self._connection = fresh
-            with contextlib.suppress(OSError):
-                fresh.connect(self._listener.getsockname())
-                self._pump(fresh, sends=self._up)
+            for key, _ in self._selector.select(_PAUSE_S):
+                key.data()
+            for device in self._senders:
+                self._send(device)
 
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            self._pump(connection, sends=not self._up)
+    def _watch(self, end: socket.socket, action: Callable[[], None]) -> None:
+        self._selector.register(end, selectors.EVENT_READ, action)
 
-    def _pump(self, connection: socket.socket, *, sends: bool) -> None:
-        work = self._send if sends else self._receive
-        threading.Thread(target=work, args=(connection,), daemon=True).start()
+    def _connect(self, device: int) -> None:
+        fresh = self._fresh[device].pop()
+        with contextlib.suppress(BlockingIOError):
+            fresh.connect(self._listeners[device].getsockname())
+        self._use(device, fresh, sends=self._ways[device] is Direction.UP)
 
-    def _send(self, connection: socket.socket) -> None:
+    def _accept(self, device: int) -> None:
+        accepted, _ = self._listeners[device].accept()
+        accepted.setblocking(False)
+        self._use(device, accepted, sends=self._ways[device] is Direction.DOWN)
+
+    def _use(self, device: int, end: socket.socket, *, sends: bool) -> None:
+        if sends:
+            # Only one writes; what the one before had not sent yet, it will not send any more.
+            if device in self._senders:
+                self._senders[device].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                self._senders[device].close()
+            self._senders[device] = end
+            self._send(device)
+        else:
+            self._watch(end, partial(self._receive, device, end))
+
+    def _send(self, device: int) -> None:
+        # A connection that is yet to be made, or full, will be asked again.
         with contextlib.suppress(OSError):
-            while True:
-                connection.sendall(bytes(1 << 14))
+            self._senders[device].send(bytes(_PIECE_BYTES))
 
-    def _receive(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                data, ancillary, _, _ = connection.recvmsg(1 << 14, 64)
-                if not data:
-                    return
-                self.arrivals.append((stamp_s(ancillary), len(data)))
+    def _receive(self, device: int, end: socket.socket) -> None:
+        try:
+            data, ancillary, _, _ = end.recvmsg(1 << 16, 64)
+        except OSError:
+            data = b""
+        if data:
+            self.arrivals[device].append((stamp_s(ancillary), len(data)))
+        else:
+            self._selector.unregister(end)
+            end.close()
+
+
+def _fresh_sockets() -> list[socket.socket]:
+    made = [socket.socket() for _ in range(_MOST_CONNECTIONS)]
+    for one in made:
+        one.setblocking(False)
+        stamp_arrivals(one)
+    return made
 
 
 def first_after_s(arrivals: Sequence[tuple[float, int]], opened_s: float) -> float:
