@@ -27,12 +27,20 @@ def pytest_in_uml(*arguments: str) -> UmlResult:
     return run_in_uml(command, _LIMIT_S)
 
 
-def _files() -> list[Path]:
-    return [file for pattern in _PATTERNS for file in sorted(_EMULATION.glob(pattern))]
+def _marks(file: Path) -> list[pytest.MarkDecorator]:
+    """Return the marks of a file: whatever takes minutes in here is left to `make conformance`."""
+    return [pytest.mark.conformance] if "conformance" in file.stem else []
 
 
 @pytest.mark.timeout(_LIMIT_S + 60)
-@pytest.mark.parametrize("file", _files(), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=_marks(file))
+        for pattern in _PATTERNS
+        for file in sorted(_EMULATION.glob(pattern))
+    ],
+)
 def test_links_in_uml(file: Path) -> None:
     # Of the back-ends that must conform, the others do so outside already.
     narrowed = ["-k", "netem"] if "conformance" in file.stem else []

@@ -81,6 +81,9 @@ class Datagrams:
         at_hub, at_device = _open(), backend.namespaces[device].run(_open)
         up = direction is Direction.UP
         self._sender, self.receiver = (at_device, at_hub) if up else (at_hub, at_device)
+        for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):
+            with contextlib.suppress(PermissionError):
+                self.receiver.setsockopt(socket.SOL_SOCKET, option, _ROOM_BYTES)
         stamp_arrivals(self.receiver)
         self.receiver.bind((backend.server_address if up else address_of(backend, device), port))
         self._sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
@@ -166,10 +169,7 @@ def _open() -> socket.socket:
 
 
 def stamp_arrivals(receiver: socket.socket) -> None:
-    """Have the kernel stamp what a socket receives, and give it room."""
-    for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):
-        with contextlib.suppress(PermissionError):
-            receiver.setsockopt(socket.SOL_SOCKET, option, _ROOM_BYTES)
+    """Have the kernel stamp what a socket receives."""
     receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 
