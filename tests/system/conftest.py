@@ -14,6 +14,14 @@ import pytest
 from fadelab_emulation.sandbox import probe_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
+_ON_A_BUSY_MACHINE = (
+    "validity.lateness_p99_ms=500",
+    "validity.calibration_rate_error=0.25",
+    "validity.delay_error_ms=25",
+    "validity.resume_p95_ms=500",
+)
+"""In a run of seconds one late tick is more than one per cent: how punctual the machine is while it
+runs tests is not what these tests are about."""
 QUICKSTART = ROOT / "examples" / "quickstart.yaml"
 
 
@@ -38,7 +46,8 @@ def fadelab(*arguments: str) -> list[str]:
 
 def start(run_dir: Path, *settings: str, experiment: Path = QUICKSTART) -> subprocess.Popen[str]:
     """Start a run whose output can be read line by line."""
-    options = [option for setting in settings for option in ("--set", setting)]
+    given = (*_ON_A_BUSY_MACHINE, *settings)
+    options = [option for setting in given for option in ("--set", setting)]
     return subprocess.Popen(
         fadelab("run", str(experiment), "--out", str(run_dir), *options),
         stdout=subprocess.PIPE,
