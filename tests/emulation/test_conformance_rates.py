@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from conformance.streams import Stream
 from conformance.traffic import (
-    EIGHT_FRAMES_BYTES,
     FRAME_BITS,
     Arrival,
     ArrivalCounters,
@@ -116,6 +115,11 @@ def tcp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, F
     }
 
 
+def together(rate_bps: float) -> int:
+    """Return how many frames must be sent at once for a slow machine to offer more than a rate."""
+    return round(max(1, min(40, rate_bps / 2.5e6)))
+
+
 def udp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, FloatArray]:
     """Return each second's frames over what the rate would carry.
 
@@ -125,7 +129,7 @@ def udp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, F
     counters = ArrivalCounters(backend)
     stamped = {r: Datagrams(backend, *end) for r, end in ends.items() if r < _COUNTED_FROM_BPS}
     counted = {
-        rate_bps: Datagrams(backend, *end, payload_bytes=EIGHT_FRAMES_BYTES)
+        rate_bps: Datagrams(backend, *end, together=together(rate_bps))
         for rate_bps, end in ends.items()
         if rate_bps not in stamped
     }
@@ -187,7 +191,10 @@ def rewritten_and_left_alone(variant: Variant) -> list[float]:
     rates_bps = np.array([1e6, 1e6, 20e6, 20e6])
     backend = links_at(variant, rates_bps)
     ends = list(enumerate((UP, UP, DOWN, DOWN)))
-    flows = [Datagrams(backend, *end) for end in ends]
+    flows = [
+        Datagrams(backend, *end, together=together(rate_bps))
+        for end, rate_bps in zip(ends, rates_bps.tolist(), strict=True)
+    ]
     counters = ArrivalCounters(backend)
     with Flood(dict(zip(flows, (_OFFERED * rates_bps).tolist(), strict=True))):
         time.sleep(_SETTLE_S)

@@ -1,7 +1,6 @@
 """Uploads over random timelines take as long as the formula twin says, on every back-end."""
 
 import contextlib
-import json
 import socket
 import tempfile
 import time
@@ -229,7 +228,6 @@ def test_uploads_take_as_long_as_the_formula_says(
     record_property("uploads", len(excess))
     record_property("at_an_edge", len(found) - len(excess))
     record_property("excess", np.quantile(excess, (0, 0.05, 0.5, 0.95, 1)).round(4).tolist())
-    Path(f"/tmp/uploads_{variant.name}.json").write_text(json.dumps([u._asdict() for u in found]))
     assert len(excess) > 100
     assert (np.abs(excess) <= 0.05).mean() >= 0.9
 

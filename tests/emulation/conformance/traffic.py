@@ -26,10 +26,6 @@ from fadelab_emulation.netlink.message import NetlinkSocket
 
 FRAME_BITS = 8 * 1514
 FULL_PAYLOAD_BYTES = 1472
-_UDP_HEADER_BYTES, _FRAGMENT_BYTES = 8, 1480
-EIGHT_FRAMES_BYTES = 8 * _FRAGMENT_BYTES - _UDP_HEADER_BYTES
-"""Payload of a datagram that becomes eight fragments, each a full frame: a slow machine can send
-more of them. Only interfaces see them all; once a fragment is lost, the receiver gets none."""
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
 _TIMESPEC = struct.Struct("@ll")
@@ -66,7 +62,13 @@ class Arrival(NamedTuple):
 
 
 class Datagrams:
-    """A flow of numbered datagrams in one direction of a device's link."""
+    """A flow of numbered datagrams in one direction of a device's link.
+
+    Args:
+        together: how many full datagrams the kernel cuts out of one piece, of which the first has
+            a number: a slow machine can send more of them. Only interfaces tell them apart.
+
+    """
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Datagrams:
         port: int = 0,
         dscp: int = 0,
         payload_bytes: int = FULL_PAYLOAD_BYTES,
+        together: int = 1,
     ) -> None:
         at_hub, at_device = _open(), backend.namespaces[device].run(_open)
         up = direction is Direction.UP
@@ -88,9 +91,11 @@ class Datagrams:
         self.receiver.bind((backend.server_address if up else address_of(backend, device), port))
         self._sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
         self._sender.connect(self.receiver.getsockname())
-        self._padding = bytes(payload_bytes - _NUMBER.size)
-        self.frames = -(-(payload_bytes + _UDP_HEADER_BYTES) // _FRAGMENT_BYTES)
-        """How many full frames each becomes."""
+        self._padding = bytes(together * payload_bytes - _NUMBER.size)
+        self.frames = together
+        """How many frames each piece becomes."""
+        if together > 1:
+            self._sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, payload_bytes)
         self._backend, self._device, self._direction = backend, device, direction
         self.sent = 0
 
