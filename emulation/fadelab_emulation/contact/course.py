@@ -1,9 +1,12 @@
 """How long a device that keeps its course stays in coverage: what it can compute for itself."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fadelab_emulation.contact.base import CONTACT_HORIZON_S
 from fadelab_emulation.link_state import FloatArray
+
+Index = NDArray[np.intp]
 
 
 def remaining_contact_s(
@@ -27,30 +30,36 @@ def remaining_contact_s(
     x_m, y_m = offset_m[..., 0], offset_m[..., 1]
     speed_mps = np.hypot(velocity_mps[:, 0], velocity_mps[:, 1])
     moves = speed_mps > 0
-    divisor_mps = np.where(moves, speed_mps, 1.0)[:, None]
-    heading = velocity_mps / divisor_mps
+    divisor_mps = np.where(moves, speed_mps, 1.0)
+    heading = velocity_mps / divisor_mps[:, None]
     along_m = x_m * heading[:, :1] + y_m * heading[:, 1:]
     inside_m2 = np.square(radius_m) - (x_m**2 + y_m**2)
     half_chord_m2 = inside_m2 + along_m**2
-    half_chord_m = np.sqrt(np.maximum(half_chord_m2, 0.0))
-    enters_s = np.where(half_chord_m2 >= 0, (-along_m - half_chord_m) / divisor_mps, np.inf)
-    leaves_s = (half_chord_m - along_m) / divisor_mps
-    remaining_s = np.minimum(_end_of_union(enters_s, leaves_s), CONTACT_HORIZON_S)
-    standing_s = np.where(np.any(inside_m2 >= 0, axis=1), CONTACT_HORIZON_S, 0.0)
-    return np.where(moves, remaining_s, standing_s)
+    is_inside = inside_m2 >= 0
+    # Of many discs few lie on the way, so the roots are drawn for these alone.
+    device, site = np.nonzero(is_inside | ((half_chord_m2 >= 0) & (along_m < 0)))
+    half_chord_m = np.sqrt(half_chord_m2[device, site])
+    before_m = -along_m[device, site]
+    enters_s = (before_m - half_chord_m) / divisor_mps[device]
+    leaves_s = (before_m + half_chord_m) / divisor_mps[device]
+    end_s = _end_of_union(len(speed_mps), device, enters_s, leaves_s)
+    standing_s = np.where(np.any(is_inside, axis=1), CONTACT_HORIZON_S, 0.0)
+    return np.where(moves, np.minimum(end_s, CONTACT_HORIZON_S), standing_s)
 
 
-def _end_of_union(start_s: FloatArray, end_s: FloatArray) -> FloatArray:
+def _end_of_union(
+    devices: int, device: Index, start_s: FloatArray, end_s: FloatArray
+) -> FloatArray:
     """Return where the unbroken stretch of intervals that holds time 0 ends, 0 if none does.
 
-    Intervals of one device stand in one row, shape ``(devices, sites)``.
+    Intervals are given one by one, with the device that each belongs to; the result has the shape
+    ``(devices,)``.
     """
-    reached_s = np.zeros(len(start_s))
-    growing = np.arange(len(start_s))
-    while growing.size:
-        joined = start_s[growing] <= reached_s[growing, None]
-        further_s = np.where(joined, end_s[growing], 0.0).max(axis=1)
-        grew = further_s > reached_s[growing]
-        growing = growing[grew]
-        reached_s[growing] = further_s[grew]
+    reached_s = np.zeros(devices)
+    while device.size:
+        joins = start_s <= reached_s[device]
+        if not joins.any():
+            break
+        np.maximum.at(reached_s, device[joins], end_s[joins])
+        device, start_s, end_s = device[~joins], start_s[~joins], end_s[~joins]
     return reached_s

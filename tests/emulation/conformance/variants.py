@@ -19,9 +19,11 @@ from fadelab_proto.clock import SystemClock
 SEED = 20240229
 VARIANTS = [variant for variant in Variant if variant is not Variant.DRY]
 
-SHAPERS = [variant for variant in VARIANTS if variant is not Variant.NETEM_CBPF]
-"""All that may shape differently: netem/cbpf has the delays of netem/ebpf and the losses of
-lite/cbpf, so only its losses are looked at."""
+SHAPERS = [
+    variant for variant in VARIANTS if variant not in (Variant.NETEM_CBPF, Variant.NETEM_EBPF)
+]
+"""All that may shape differently: these two have the delays of netem and the losses of lite, so
+only their losses are looked at."""
 
 every_back_end = pytest.mark.parametrize("variant", SHAPERS, ids=str)
 delaying_back_ends = pytest.mark.parametrize(
