@@ -1,6 +1,7 @@
 """TCP connections that send as much as they can, timed and counted by the kernel that receives."""
 
 import contextlib
+import select
 import socket
 import threading
 from types import TracebackType
@@ -16,15 +17,24 @@ from fadelab_emulation.link_state import FloatArray
 
 
 class Stream:
-    """A connection of a device with the server, sending in one direction without end."""
+    """A connection of a device with the server, sending in one direction without end.
 
-    def __init__(self, backend: LinkBackend, device: int, direction: Direction) -> None:
+    Args:
+        awake_for_bytes: how much must have arrived for the receiver to take it in, which saves a
+            slow machine most of its work.
+
+    """
+
+    def __init__(
+        self, backend: LinkBackend, device: int, direction: Direction, *, awake_for_bytes: int = 1
+    ) -> None:
         at_device, at_server = tcp_pair(backend, device)
         up = direction is Direction.UP
         self._sender, self._receiver = (at_device, at_server) if up else (at_server, at_device)
         self._sender.settimeout(None)
         self._receiver.settimeout(None)
         stamp_arrivals(self._receiver)
+        self._receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, awake_for_bytes)
         self.arrivals: list[tuple[float, int]] = []
         """When bytes arrived, by the clock of :func:`~.traffic.now_s`, and how many."""
         self._threads = [threading.Thread(target=work) for work in (self._send, self._receive)]
@@ -60,9 +70,12 @@ class Stream:
                 self._sender.sendall(block)
 
     def _receive(self) -> None:
+        # Only poll may wait for that much: see SO_RCVLOWAT in socket(7).
+        there = select.poll()
+        there.register(self._receiver, select.POLLIN)
         with contextlib.suppress(OSError):
-            while True:
-                data, ancillary, _, _ = self._receiver.recvmsg(1 << 16, 64)
+            while there.poll():
+                data, ancillary, _, _ = self._receiver.recvmsg(1 << 17, 64, socket.MSG_DONTWAIT)
                 if not data:
                     return
                 self.arrivals.append((stamp_s(ancillary), len(data)))
