@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance check proto schemas bench clean
+.PHONY: help install demo test conformance conformance-netem check proto schemas bench clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## Install Fadelab and its tools into .venv
 
@@ -27,6 +27,9 @@ test: $(READY) ## Run the tests that need no whole testbed and no minutes
 # What other work on the machine has disturbed passes when it is measured again; what is wrong does not.
 conformance: $(READY) ## Hold every link back-end against the acceptance criteria, netem in UML too
 	$(BIN)/python -m pytest -m conformance || $(BIN)/python -m pytest -m conformance --last-failed
+
+conformance-netem: $(READY) ## The same for netem alone, inside User-Mode Linux
+	$(BIN)/python -m pytest -m "conformance and uml"
 
 check: $(READY) ## Lint, types, import rules, generated files, all tests but the conformance suite
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """Every back-end carries what it was told to, no more and no less, also while that changes."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from conformance.traffic import (
     now_s,
     per_second,
 )
-from conformance.variants import every_back_end, make, need, take_precedence
+from conformance.variants import IS_SLOW, every_back_end, make, need, take_precedence
 from sandboxed import in_sandbox
 
 from fadelab_emulation.backends.base import LinkBackend
@@ -126,7 +125,7 @@ def together(rate_bps: float) -> int:
     A machine of one processor has no time for each. A shaper then sees, and accounts for, the
     piece that they are cut out of.
     """
-    return 1 if (os.cpu_count() or 1) > 1 else round(max(1, min(40, rate_bps / 2.5e6)))
+    return round(max(1, min(40, rate_bps / 2.5e6))) if IS_SLOW else 1
 
 
 def udp_shares(backend: LinkBackend, ends: Mapping[float, End]) -> dict[float, FloatArray]:
@@ -169,7 +168,7 @@ def test_tcp_gets_the_rate_less_its_headers(
     goodput = rate_figures(variant).goodput[rate_bps]
     record_property("goodput", goodput)
     # At 100 Mbit/s both ends and the link keep a lone processor busy, and the shaper late.
-    least = 0.92 if rate_bps > 50e6 and os.cpu_count() == 1 else 0.93
+    least = 0.92 if rate_bps > 50e6 and IS_SLOW else 0.93
     # 1448 bytes of 1514 are 0.9564; the last half per mille is for a packet at either end.
     assert least <= goodput <= 0.9575
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from conformance.traffic import now_s, stamp_arrivals, stamp_s
-from conformance.variants import SEED, make, need, take_precedence
+from conformance.variants import IS_SLOW, SEED, make, need, take_precedence
 from sandboxed import in_sandbox, tcp_pair
 
 from fadelab_emulation.achieved import AchievedWriter
@@ -236,7 +236,7 @@ def test_uploads_take_as_long_as_the_formula_says(
     record_property("at_an_edge", len(found) - len(excess))
     record_property("excess", np.quantile(excess, (0, 0.05, 0.5, 0.95, 1)).round(4).tolist())
     assert len(excess) > 100
-    assert (np.abs(excess) <= 0.05).mean() >= 0.9
+    assert (np.abs(excess) <= 0.05).mean() >= (0.8 if IS_SLOW else 0.9)
 
 
 @on_each

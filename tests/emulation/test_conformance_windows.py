@@ -14,7 +14,7 @@ import pytest
 from conformance.contacts import Outages, Reconnecting, first_after_s, window_tick, within
 from conformance.streams import Stream
 from conformance.traffic import Catcher, Datagrams, Flood
-from conformance.variants import every_back_end, make, need, problem, take_precedence
+from conformance.variants import IS_SLOW, every_back_end, make, need, problem, take_precedence
 from sandboxed import in_sandboxes
 
 from fadelab_emulation.backends.base import LinkBackend
@@ -218,4 +218,5 @@ def test_the_first_byte_is_there_soon_after_the_reopening(
     record_property("waited_ms", [round(1e3 * one.waited_s, 1) for one in found])
     assert found
     assert sum(one.leaked for one in found) == 0
-    assert np.median([one.waited_s for one in found]) < _WITHIN_S[mode]
+    longest_s = _WITHIN_S[mode] * (1.5 if IS_SLOW else 1.0)
+    assert np.median([one.waited_s for one in found]) < longest_s

@@ -14,10 +14,13 @@ pytestmark = [
 ]
 
 _EMULATION = Path(__file__).parents[1] / "emulation"
-_LIMIT_S = 600
+_LIMIT_S = 300
 _PATTERNS = ("test_impairment_ebpf.py", "test_impairment_netem.py", "test_conformance*.py")
 """What is run there; everything else finds in any kernel what it needs."""
 _NO_TESTS = 5
+_ATTEMPTS = 3
+"""A machine in a process measures well only as long as nothing else wants the processor. What other
+work has disturbed passes when it is measured again; what is wrong does not."""
 
 
 def pytest_in_uml(*arguments: str) -> UmlResult:
@@ -32,7 +35,7 @@ def _marks(file: Path) -> list[pytest.MarkDecorator]:
     return [pytest.mark.conformance] if "conformance" in file.stem else []
 
 
-@pytest.mark.timeout(_LIMIT_S + 60)
+@pytest.mark.timeout(_ATTEMPTS * _LIMIT_S + 60)
 @pytest.mark.parametrize(
     "file",
     [
@@ -44,7 +47,10 @@ def _marks(file: Path) -> list[pytest.MarkDecorator]:
 def test_links_in_uml(file: Path) -> None:
     # Of the back-ends that must conform, the others do so outside already.
     narrowed = ["-k", "netem"] if "conformance" in file.stem else []
-    result = pytest_in_uml(str(file), *narrowed)
+    for _ in range(_ATTEMPTS):
+        result = pytest_in_uml(str(file), *narrowed)
+        if result.exit_code in (0, _NO_TESTS):
+            break
     if result.exit_code == _NO_TESTS:
         pytest.skip(f"{file.name} has no test of netem")
     assert result.exit_code == 0, f"{result.output}\n{result.console}"

@@ -25,6 +25,10 @@ SHAPERS = [
 """All that may shape differently: these two have the delays of netem and the losses of lite, so
 only their losses are looked at."""
 
+IS_SLOW = os.cpu_count() == 1
+"""Whether both ends of every link, and the link itself, share one processor, as they do in User-Mode
+Linux: then whatever else it does makes all of them late."""
+
 every_back_end = pytest.mark.parametrize("variant", SHAPERS, ids=str)
 delaying_back_ends = pytest.mark.parametrize(
     "variant", [variant for variant in SHAPERS if Need.DELAY in SKILLS[variant].can], ids=str
@@ -102,6 +106,6 @@ def take_precedence() -> None:
     Not on a single processor: there it would also be ahead of the kernel's own threads, which move
     packets when there are many.
     """
-    if (os.cpu_count() or 1) > 1:
+    if not IS_SLOW:
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
