@@ -31,6 +31,7 @@ class AgentConfig(StrictModel):
     """Everything but the tasks that one agent process needs."""
 
     run_id: int = Field(ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**63, description="The experiment's seed.")
     device: int = Field(ge=0, le=65535)
     server: str = Field(description="HOST:PORT of the server's data plane.")
     radio_socket: Path | None = Field(
@@ -41,6 +42,11 @@ class AgentConfig(StrictModel):
     events_dir: Path
     policy: PolicyConfig
     error_memory: bool = True
+    gives_up: bool = Field(
+        default=False,
+        description="Whether an update ends with the contact window that it was sent in; if not, "
+        "the next window goes on where this one ended.",
+    )
     max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
     uplink_power_w: float = Field(0.2, ge=0)
     downlink_power_w: float = Field(1.0, ge=0)
@@ -129,11 +135,13 @@ class Agent:
         config, clock = self._config, self._clock
         terms = DeviceTerms(
             run_id=config.run_id,
+            seed=config.seed,
             device=config.device,
             max_payload_bytes=config.max_payload_bytes,
             uplink_power_w=config.uplink_power_w,
             downlink_power_w=config.downlink_power_w,
             compute=config.compute,
+            gives_up=config.gives_up,
         )
         lock = asyncio.Lock()
         stall_s = config.stall_s

@@ -1,6 +1,7 @@
 """Fetching a model version, packet by packet, resuming after a break."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import google_crc32c
 import grpc
@@ -34,12 +35,21 @@ class ModelDamagedError(RuntimeError):
     """What arrived is not the model that the server announced."""
 
 
+class Unfinished(NamedTuple):
+    """What has arrived of a model."""
+
+    version: int
+    packets: int
+    payload_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A downloaded version."""
 
     version: int
     vector: F32
+    packets: int
     payload_bytes: int
     timer: TransferTimer
 
@@ -76,6 +86,15 @@ class Downlink:
         self._clock = clock
         self._log = log
         self._stall_s = stall_s
+        self._holder = _Holder(None)
+
+    @property
+    def unfinished(self) -> Unfinished | None:
+        """What the last fetch had received when it ended without a model."""
+        partial = self._holder.partial
+        if partial is None or partial.packets == 0:
+            return None
+        return Unfinished(partial.info.version, partial.packets, partial.payload_bytes)
 
     async def fetch(
         self, *, session: int, task_index: int, dimension: int, version: int = NEWEST_VERSION
@@ -89,6 +108,7 @@ class Downlink:
 
         """
         partial: _Partial | None = None
+        self._holder = _Holder(None)
         fruitless = 0
         while True:
             await self._radio.contact()
@@ -102,9 +122,9 @@ class Downlink:
             watch = ProgressWatch(
                 self._radio, unit_bytes=_UNIT_BYTES, minimum_s=self._stall_s, uplink=False
             )
-            holder = _Holder(partial)
+            holder = self._holder = _Holder(partial)
             try:
-                return await watch.guard(self._receive(request, dimension, holder, watch))
+                model = await watch.guard(self._receive(request, dimension, holder, watch))
             except StalledError as error:
                 cause = str(error)
             except grpc.aio.AioRpcError as error:
@@ -117,6 +137,9 @@ class Downlink:
                 ):
                     raise
                 cause = f"{error.code().name}: {error.details()}"
+            else:
+                holder.partial = None
+                return model
             partial = holder.partial
             have = 0 if partial is None else partial.packets
             fruitless = 0 if have > had else fruitless + 1
@@ -198,6 +221,7 @@ class _Holder:
         return Model(
             version=partial.info.version,
             vector=partial.vector,
+            packets=partial.packets,
             payload_bytes=partial.payload_bytes,
             timer=partial.timer,
         )

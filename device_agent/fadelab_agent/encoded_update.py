@@ -1,12 +1,11 @@
 """From a codec's chunks to what the uplink sends: a header and packets."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import google_crc32c
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import Chunk, Codec
+from fadelab_proto.codecs import Encoding
 from fadelab_proto.packet import Packet
 
 
@@ -32,19 +31,13 @@ class EncodedUpdate:
     packets: tuple[bytes, ...]
 
 
-def encode_update(identity: UpdateIdentity, codec: Codec, chunks: Sequence[Chunk]) -> EncodedUpdate:
-    """Wrap the chunks of an encoded vector into packets, in their order.
-
-    Args:
-        identity: what every packet carries.
-        codec: what wrote the chunks.
-        chunks: one for each packet, at least one.
-
-    """
+def encode_update(identity: UpdateIdentity, encoding: Encoding) -> EncodedUpdate:
+    """Wrap the chunks of an encoded vector, at least one, into packets, in their order."""
+    chunks = encoding.chunks
     packets = tuple(
         Packet(
-            packet_class=pb.PACKET_CLASS_UPDATE,
-            codec=codec.NUMBER,
+            packet_class=chunk.packet_class,
+            codec=chunk.codec,
             task_index=identity.task_index,
             device=identity.device,
             run_id=identity.run_id,

@@ -39,6 +39,10 @@ class Radio(Protocol):
         """Return once the device is in a contact window."""
         ...
 
+    async def loss_of_contact(self) -> None:
+        """Return once the device is in no contact window."""
+        ...
+
     def open_s(self) -> float:
         """Return the seconds spent in contact since the radio was started."""
         ...
@@ -59,7 +63,8 @@ class EmulatedRadio:
             predicted_contact_s=0.0,
             power_w=0.0,
         )
-        self._opened = asyncio.Event()
+        self._opened, self._closed = asyncio.Event(), asyncio.Event()
+        self._closed.set()
         self._opened_at_s: float | None = None
         self._open_total_s = 0.0
         self._watcher: asyncio.Task[None] | None = None
@@ -72,6 +77,10 @@ class EmulatedRadio:
     async def contact(self) -> None:
         """Wait for the next window, if the device is in none."""
         await self._opened.wait()
+
+    async def loss_of_contact(self) -> None:
+        """Wait for the present window's end, if the device is in one."""
+        await self._closed.wait()
 
     def open_s(self) -> float:
         """Return the closed windows' lengths plus the present one's so far."""
@@ -116,11 +125,13 @@ class EmulatedRadio:
         )
         if report.open and self._opened_at_s is None:
             self._opened_at_s = now
+            self._closed.clear()
             self._opened.set()
         elif not report.open and self._opened_at_s is not None:
             self._open_total_s += now - self._opened_at_s
             self._opened_at_s = None
             self._opened.clear()
+            self._closed.set()
 
 
 class WiredRadio:
@@ -145,6 +156,10 @@ class WiredRadio:
 
     async def contact(self) -> None:
         """Return at once."""
+
+    async def loss_of_contact(self) -> None:
+        """Never return."""
+        await asyncio.Event().wait()
 
     def open_s(self) -> float:
         """Return the seconds since the start."""

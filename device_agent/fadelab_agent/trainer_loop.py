@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -21,8 +22,9 @@ from fadelab_agent.work import TaskWork, Trained
 from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
-from fadelab_proto.codecs import Chunk, Codec
+from fadelab_proto.codecs import Chunk, Codec, Encoding
 from fadelab_proto.events import EventLog
+from fadelab_proto.seeds import Stream, generator
 from fadelab_proto.wire import NEWEST_VERSION
 
 F32 = NDArray[np.float32]
@@ -35,11 +37,14 @@ class DeviceTerms:
     """What holds for every update of a device."""
 
     run_id: int
+    seed: int
     device: int
     max_payload_bytes: int
     uplink_power_w: float
     downlink_power_w: float
     compute: ComputeConfig
+    gives_up: bool = False
+    """Whether an update ends with the contact window that it was sent in."""
 
 
 class TrainerLoop:
@@ -130,11 +135,15 @@ class TrainerLoop:
             self._log.write("download_failed", cause=f"{error.code().name}: {error.details()}")
             await self._pause()
             return None
+        finally:
+            if (left := self._downlink.unfinished) is not None:
+                self._log.write("model_partial", task=self._work.name, **left._asdict())
         open_s = self._radio.open_s() - before_open_s
         self._log.write(
             "model_received",
             task=self._work.name,
             version=model.version,
+            packets=model.packets,
             payload_bytes=model.payload_bytes,
             mark_mono_s=model.timer.mark_s,
             last_mono_s=model.timer.last_s,
@@ -172,21 +181,29 @@ class TrainerLoop:
     ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
         codec = self._decide(waiting, fetched_s)
-        chunks = codec.encode(waiting, max_payload_bytes=self._terms.max_payload_bytes)
-        update = self._encode(codec, chunks, model.version)
+        encoding = codec.encode(
+            waiting,
+            max_payload_bytes=self._terms.max_payload_bytes,
+            generator=self._dither(),
+        )
+        update = self._packets(encoding, model.version)
         outcome = UploadOutcome()
         before_open_s = self._radio.open_s()
         try:
             await self._upload(update, outcome)
         finally:
             # An upload that the end of the run cuts off has cost its energy all the same.
-            self._log_upload(update, outcome, self._radio.open_s() - before_open_s)
-        taken = outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE)
-        if taken:
-            self._memory.settle(_decoded(codec, chunks, len(waiting)))
+            self._log_upload(encoding, update, outcome, self._radio.open_s() - before_open_s)
+        if outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE):
+            self._memory.settle(_decoded(encoding.chunks, len(waiting)))
+        elif outcome.status == pb.UPLOAD_STATUS_CLOSED:
+            counted = [encoding.chunks[sequence] for sequence in sorted(outcome.acknowledged)]
+            self._memory.settle(_decoded(counted, len(waiting)))
         return outcome.status
 
-    def _log_upload(self, update: EncodedUpdate, outcome: UploadOutcome, open_s: float) -> None:
+    def _log_upload(
+        self, encoding: Encoding, update: EncodedUpdate, outcome: UploadOutcome, open_s: float
+    ) -> None:
         self._log.write(
             "upload_ended",
             task=self._work.name,
@@ -194,6 +211,8 @@ class TrainerLoop:
             status=pb.UploadStatus.Name(outcome.status),
             reason=outcome.reason,
             staleness=outcome.staleness,
+            nominal_bits=encoding.nominal_bits,
+            coded_bits=encoding.coded_bits,
             packets=len(update.packets),
             packets_sent=outcome.packets_sent,
             packets_acknowledged=len(outcome.acknowledged),
@@ -218,7 +237,7 @@ class TrainerLoop:
             "plan",
             task=self._work.name,
             update_id=self._update_number,
-            codec=pb.Codec.Name(pb.Codec.ValueType(plan.codec.NUMBER)),
+            codec=type(plan.codec).__name__,
             estimated_bits=plan.codec.estimate_bits(
                 self._work.dimension, max_payload_bytes=self._terms.max_payload_bytes
             ),
@@ -227,7 +246,12 @@ class TrainerLoop:
         )
         return plan.codec
 
-    def _encode(self, codec: Codec, chunks: list[Chunk], base_version: int) -> EncodedUpdate:
+    def _dither(self) -> np.random.Generator:
+        terms = self._terms
+        task = self._assignment().task_index
+        return generator(terms.seed, Stream.CODEC, terms.device, task, self._update_number)
+
+    def _packets(self, encoding: Encoding, base_version: int) -> EncodedUpdate:
         terms = self._assignment()
         identity = UpdateIdentity(
             run_id=self._terms.run_id,
@@ -239,12 +263,12 @@ class TrainerLoop:
             dimension=self._work.dimension,
             samples=self._work.samples,
         )
-        return encode_update(identity, codec, chunks)
+        return encode_update(identity, encoding)
 
     async def _upload(self, update: EncodedUpdate, outcome: UploadOutcome) -> None:
         while True:
             try:
-                await self._uplink.upload(update, outcome)
+                await self._uplink.upload(update, outcome, gives_up=self._terms.gives_up)
             except SessionLostError:
                 # The membership notices the same loss and joins again; take its new session.
                 await self._pause()
@@ -264,10 +288,10 @@ def _finite(seconds: float) -> float | None:
     return round(seconds, 3) if math.isfinite(seconds) else None
 
 
-def _decoded(codec: Codec, chunks: list[Chunk], dimension: int) -> F32:
+def _decoded(chunks: Sequence[Chunk], dimension: int) -> F32:
     """Return what the server makes of the chunks: the part that is no longer waiting."""
     vector = np.zeros(dimension, dtype=np.float32)
     for chunk in chunks:
-        segment = codecs.decode(codec.NUMBER, chunk.payload, first=chunk.first, count=chunk.count)
+        segment = codecs.decode(chunk.codec, chunk.payload, first=chunk.first, count=chunk.count)
         segment.add_to(vector)
     return vector

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 import grpc
@@ -25,6 +26,10 @@ _Stream = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
 _GOING_ON = (pb.UPLOAD_STATUS_RECEIVING, pb.UPLOAD_STATUS_PARTIAL)
 
 
+class ContactLostError(Exception):
+    """The contact window ended."""
+
+
 class SessionLostError(RuntimeError):
     """The server does not know this device's session: join again."""
 
@@ -41,6 +46,8 @@ class UploadOutcome:
     """Sequence numbers of the packets that the server says it holds."""
     packets_sent: int = 0
     attempts: int = 0
+    given_up: bool = False
+    """Whether a contact window ended before everything was sent, and the rest will not be."""
 
 
 class Uplink:
@@ -66,12 +73,18 @@ class Uplink:
         self._stall_s = stall_s
 
     async def upload(
-        self, update: EncodedUpdate, outcome: UploadOutcome | None = None
+        self,
+        update: EncodedUpdate,
+        outcome: UploadOutcome | None = None,
+        *,
+        gives_up: bool = False,
     ) -> UploadOutcome:
         """Send ``update`` until the server has taken or refused it.
 
         Args:
             update: what to send.
+            gives_up: whether the end of the contact window ends the update too: in the next one the
+                server is told to do with what has arrived, and nothing more is sent.
             outcome: filled in as the upload goes on. After a new join, give the one of the
                 upload that lost its session, so that it is resumed and not begun again.
 
@@ -86,10 +99,13 @@ class Uplink:
             await self._radio.contact()
             outcome.attempts += 1
             watch = self._watch(update)
+            attempt = self._attempt(update, outcome, watch)
             try:
-                if await self._attempt(update, outcome, watch):
+                if await (self._in_contact(attempt, outcome) if gives_up else attempt):
                     return outcome
                 cause = "the server ended the stream early"
+            except ContactLostError:
+                cause = "the contact window closed"
             except grpc.aio.AioRpcError as error:
                 cause = f"{error.code().name}: {error.details()}"
             except StalledError as error:
@@ -109,6 +125,23 @@ class Uplink:
                     f"last cause: {cause}"
                 )
             await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)
+
+    async def _in_contact(
+        self, attempt: Coroutine[None, None, bool], outcome: UploadOutcome
+    ) -> bool:
+        """Return what an attempt does, or break it off at the end of the contact window."""
+        trying = asyncio.create_task(attempt)
+        lost = asyncio.create_task(self._radio.loss_of_contact())
+        try:
+            await asyncio.wait((trying, lost), return_when=asyncio.FIRST_COMPLETED)
+            if trying.done():
+                return trying.result()
+            outcome.given_up = True
+            raise ContactLostError
+        finally:
+            for task in (trying, lost):
+                task.cancel()
+            await asyncio.gather(trying, lost, return_exceptions=True)
 
     def _watch(self, update: EncodedUpdate) -> ProgressWatch:
         return ProgressWatch(
@@ -143,18 +176,26 @@ class Uplink:
                 return False
             if self._done(first, outcome, watch):
                 return True
+        if outcome.given_up:
+            await call.write(pb.UploadPart(close=pb.UploadClose()))
+            await call.done_writing()
+            return await self._hear(call, outcome, watch)
         sender = asyncio.create_task(self._send_missing(call, update, outcome))
         try:
-            while isinstance(reply := await call.read(), pb.UploadReply):
-                if self._done(reply, outcome, watch):
-                    return True
-            return False
+            return await self._hear(call, outcome, watch)
         finally:
             sender.cancel()
             with contextlib.suppress(
                 asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.AioRpcError
             ):
                 await sender
+
+    async def _hear(self, call: _Stream, outcome: UploadOutcome, watch: ProgressWatch) -> bool:
+        """Read replies to the last; return whether the server is done with the update."""
+        while isinstance(reply := await call.read(), pb.UploadReply):
+            if self._done(reply, outcome, watch):
+                return True
+        return False
 
     async def _send_missing(
         self,
@@ -179,6 +220,8 @@ class Uplink:
             return False
         if reply.status == pb.UPLOAD_STATUS_REFUSED_SESSION:
             raise SessionLostError(reply.reason)
+        if reply.status in (pb.UPLOAD_STATUS_CLOSED, pb.UPLOAD_STATUS_DISCARDED):
+            outcome.acknowledged = confirmed
         outcome.acknowledged |= confirmed
         outcome.status = reply.status
         outcome.reason = reply.reason

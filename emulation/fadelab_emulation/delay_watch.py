@@ -39,6 +39,8 @@ class DelayWatch:
     def __init__(self, backend: LinkBackend) -> None:
         self._probe = DelayProbe(backend.namespaces, backend.server_address)
         devices = len(backend.namespaces)
+        self.sent_bytes: IntArray = np.zeros(devices, dtype=np.int64)
+        """Layer-2 bytes of the probes sent each way, shape ``(devices,)``."""
         self._due_s: FloatArray = np.zeros(devices)
         self._sent_with: dict[int, LinkTick] = {}
 
@@ -60,6 +62,7 @@ class DelayWatch:
             self._sent_with[device] = tick
             self._due_s[device] = now_s + _PERIOD_S
         self._probe.send(chosen)
+        self.sent_bytes[chosen] += PROBE_FRAME_BYTES
         return found
 
     def close(self) -> None:

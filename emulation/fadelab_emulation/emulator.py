@@ -1,6 +1,7 @@
 """The emulator process: make the links, serve the radio plane, carry the timeline out, account."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +18,7 @@ from fadelab_emulation.backends.base import DirectionCounters, LinkBackend, Link
 from fadelab_emulation.backends.choice import SKILLS, Choice, Variant
 from fadelab_emulation.backends.factory import make_backend
 from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
+from fadelab_emulation.byte_watch import ByteWatch
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.link_state import LinkTick
@@ -84,7 +86,9 @@ class Emulator:
         backend: LinkBackend,
         clock: Clock,
         log: EventLog,
+        *,
         delay_watch: DelayWatch | None = None,
+        byte_watch: ByteWatch | None = None,
     ) -> None:
         radio = config.radio
         self._config = config
@@ -110,6 +114,7 @@ class Emulator:
             on_counters=self._post_counters,
         )
         self._final: LinkCounters | None = None
+        self._byte_watch = byte_watch
 
     def begin(self, start_mono_s: float) -> None:
         """Start the timeline, unless the radio plane has been told to before."""
@@ -153,6 +158,8 @@ class Emulator:
 
     def _post_counters(self, counters: LinkCounters) -> None:
         self._final = counters
+        if self._byte_watch is not None:
+            self._byte_watch.update()
         self._asyncio_loop.call_soon_threadsafe(setattr, self._board, "counters", counters)
 
     def _log_account(self) -> None:
@@ -166,8 +173,9 @@ class Emulator:
         )
         if self._final is None:
             return
+        watched = [] if self._byte_watch is None else self._byte_watch.accounts()
         for device in range(self._config.devices):
-            fields: dict[str, float | int] = {}
+            fields: dict[str, float | int] = dict(watched[device]) if watched else {}
             for name, counters in zip(_DIRECTIONS, (self._final.up, self._final.down), strict=True):
                 fields.update(_account(name, counters, device))
             self._log.write("link_account", device=device, **fields)
@@ -286,8 +294,12 @@ async def emulate(
             )
             if facts.variant is not Variant.DRY:
                 _calibrate(config, backend, clock, log)
-            links_ready(backend.namespaces)
-            watch = DelayWatch(backend) if config.times_delays else None
-            await Emulator(config, backend, clock, log, watch).serve(stop)
+            delays = DelayWatch(backend) if config.times_delays else None
+            with contextlib.closing(ByteWatch(backend, log, delays)) as carried:
+                links_ready(backend.namespaces)
+                emulator = Emulator(
+                    config, backend, clock, log, delay_watch=delays, byte_watch=carried
+                )
+                await emulator.serve(stop)
         finally:
             backend.close()

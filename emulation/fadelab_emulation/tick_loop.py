@@ -90,6 +90,7 @@ class TickLoop:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._was_open = np.zeros(0, dtype=np.bool_)
         self._counters_due_s = 0.0
+        self._before: LinkCounters | None = None
         self._behind = WriteBehind()
         self.lateness = Lateness()
 
@@ -131,6 +132,8 @@ class TickLoop:
         with self._behind, selectors.DefaultSelector() as selector:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             selector.register(self._backend.resume_fileno(), selectors.EVENT_READ)
+            # What measured the links beforehand is not the run's.
+            self._before = self._backend.counters()
             tick = self._next_tick()
             self._backend.apply(staging_tick(self._timescale.scaled(tick)))
             self._wait(selector, until_s=None)
@@ -208,7 +211,8 @@ class TickLoop:
         self._behind.submit(lambda: self._log.write(event, **fields))
 
     def _count(self) -> None:
-        counters = self._backend.counters()
+        assert self._before is not None
+        counters = self._backend.counters().wire_since(self._before)
         self._note(
             "wire",
             counted_mono_s=round(self._timescale.emulated_s(self._clock.now_s()), 6),

@@ -34,17 +34,47 @@ class _CodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Codec.ValueType
     CODEC_UNSPECIFIED: _Codec.ValueType  # 0
     CODEC_DENSE_F32: _Codec.ValueType  # 1
     """Consecutive float32 values, little-endian."""
-    CODEC_TOPK: _Codec.ValueType  # 2
-    """A subset of a coordinate range: compactly coded indices, then float32 values."""
+    CODEC_SPARSE: _Codec.ValueType  # 2
+    """A subset of a coordinate range: coded indices, then the values in another format."""
+    CODEC_DENSE_F16: _Codec.ValueType  # 3
+    """Consecutive float16 values, little-endian."""
+    CODEC_UNIFORM: _Codec.ValueType  # 4
+    """Levels of a uniform grid as bit planes, with a grid for each group of coordinates."""
+    CODEC_SIGN: _Codec.ValueType  # 5
+    """Signs, one bit each."""
+    CODEC_MODULUS: _Codec.ValueType  # 6
+    """Absolute values as levels of a uniform grid, with a grid for each group of coordinates."""
+    CODEC_EMQ: _Codec.ValueType  # 7
+    """Floating-point numbers with few exponent and mantissa bits, relative to the largest exponent."""
+    CODEC_MIXED: _Codec.ValueType  # 8
+    """Many bits for large entries, one bit for all others."""
+    CODEC_LOSSLESS: _Codec.ValueType  # 9
+    """Another format's payload behind a lossless compressor."""
 
 class Codec(_Codec, metaclass=_CodecEnumTypeWrapper):
-    """Codecs by their number in the packet header; the registry in fadelab_proto.codecs must match."""
+    """Payload formats by their number in the packet header; the registry in fadelab_proto.codecs must
+    match. Several codecs may write one format.
+    """
 
 CODEC_UNSPECIFIED: Codec.ValueType  # 0
 CODEC_DENSE_F32: Codec.ValueType  # 1
 """Consecutive float32 values, little-endian."""
-CODEC_TOPK: Codec.ValueType  # 2
-"""A subset of a coordinate range: compactly coded indices, then float32 values."""
+CODEC_SPARSE: Codec.ValueType  # 2
+"""A subset of a coordinate range: coded indices, then the values in another format."""
+CODEC_DENSE_F16: Codec.ValueType  # 3
+"""Consecutive float16 values, little-endian."""
+CODEC_UNIFORM: Codec.ValueType  # 4
+"""Levels of a uniform grid as bit planes, with a grid for each group of coordinates."""
+CODEC_SIGN: Codec.ValueType  # 5
+"""Signs, one bit each."""
+CODEC_MODULUS: Codec.ValueType  # 6
+"""Absolute values as levels of a uniform grid, with a grid for each group of coordinates."""
+CODEC_EMQ: Codec.ValueType  # 7
+"""Floating-point numbers with few exponent and mantissa bits, relative to the largest exponent."""
+CODEC_MIXED: Codec.ValueType  # 8
+"""Many bits for large entries, one bit for all others."""
+CODEC_LOSSLESS: Codec.ValueType  # 9
+"""Another format's payload behind a lossless compressor."""
 Global___Codec: _TypeAlias = Codec  # noqa: Y015
 
 class _PacketClass:
@@ -58,6 +88,10 @@ class _PacketClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PacketCla
     """Entries of an update with sign and modulus together."""
     PACKET_CLASS_MODEL: _PacketClass.ValueType  # 2
     """Entries of a published model, server to device."""
+    PACKET_CLASS_SIGN: _PacketClass.ValueType  # 3
+    """Signs of an update's entries."""
+    PACKET_CLASS_MODULUS: _PacketClass.ValueType  # 4
+    """Absolute values of an update's entries."""
 
 class PacketClass(_PacketClass, metaclass=_PacketClassEnumTypeWrapper):
     """What kind of content a packet carries, so that links and servers can treat kinds apart."""
@@ -67,6 +101,10 @@ PACKET_CLASS_UPDATE: PacketClass.ValueType  # 1
 """Entries of an update with sign and modulus together."""
 PACKET_CLASS_MODEL: PacketClass.ValueType  # 2
 """Entries of a published model, server to device."""
+PACKET_CLASS_SIGN: PacketClass.ValueType  # 3
+"""Signs of an update's entries."""
+PACKET_CLASS_MODULUS: PacketClass.ValueType  # 4
+"""Absolute values of an update's entries."""
 Global___PacketClass: _TypeAlias = PacketClass  # noqa: Y015
 
 class _JoinStatus:
@@ -172,6 +210,12 @@ class _UploadStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSt
     """The server is shutting down."""
     UPLOAD_STATUS_REFUSED_STORAGE: _UploadStatus.ValueType  # 11
     """The update could not be made durable (disk full); it was not acknowledged and the run stops."""
+    UPLOAD_STATUS_CLOSED: _UploadStatus.ValueType  # 12
+    """The device closed the update early and it was taken: `received` names the packets that count,
+    the others are the device's to remember.
+    """
+    UPLOAD_STATUS_DISCARDED: _UploadStatus.ValueType  # 13
+    """The device closed the update early, and the server takes whole updates only: none of it counts."""
 
 class UploadStatus(_UploadStatus, metaclass=_UploadStatusEnumTypeWrapper): ...
 
@@ -198,6 +242,12 @@ UPLOAD_STATUS_REFUSED_DRAINING: UploadStatus.ValueType  # 10
 """The server is shutting down."""
 UPLOAD_STATUS_REFUSED_STORAGE: UploadStatus.ValueType  # 11
 """The update could not be made durable (disk full); it was not acknowledged and the run stops."""
+UPLOAD_STATUS_CLOSED: UploadStatus.ValueType  # 12
+"""The device closed the update early and it was taken: `received` names the packets that count,
+the others are the device's to remember.
+"""
+UPLOAD_STATUS_DISCARDED: UploadStatus.ValueType  # 13
+"""The device closed the update early, and the server takes whole updates only: none of it counts."""
 Global___UploadStatus: _TypeAlias = UploadStatus  # noqa: Y015
 
 @_typing.final
@@ -519,28 +569,51 @@ class UploadHeader(_message.Message):
 Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015
 
 @_typing.final
+class UploadClose(_message.Message):
+    """No more packets of this update will come: use what has arrived, as far as the server does that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadClose: _TypeAlias = UploadClose  # noqa: Y015
+
+@_typing.final
 class UploadPart(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     PACKET_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
     packet: _builtins.bytes
-    """Every further part: one packet of class UPDATE."""
+    """Every further part: one packet of class UPDATE, SIGN or MODULUS."""
     @_builtins.property
     def header(self) -> Global___UploadHeader:
         """First part."""
+
+    @_builtins.property
+    def close(self) -> Global___UploadClose:
+        """Last part, if the device gives up what is missing."""
 
     def __init__(
         self,
         *,
         header: Global___UploadHeader | None = ...,
         packet: _builtins.bytes = ...,
+        close: Global___UploadClose | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "packet"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "packet", "close"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 

@@ -39,19 +39,7 @@ MAX_PACKETS = 0xFFFF
 
 _HEADER = struct.Struct("<HBBBBHIIIIIHHI")
 _CHECKSUM = struct.Struct("<I")
-_FIELDS = (
-    "packet_class",
-    "codec",
-    "task_index",
-    "device",
-    "run_id",
-    "update_id",
-    "base_version",
-    "first",
-    "count",
-    "sequence",
-    "packets",
-)
+_WHOLE_HEADER = struct.Struct(_HEADER.format + _CHECKSUM.format[1:])
 
 
 class PacketError(ValueError):
@@ -115,9 +103,8 @@ def parse_packet(data: bytes | memoryview) -> Packet:
     """
     if len(data) < HEADER_BYTES:
         raise PacketError(f"{len(data)} bytes are fewer than a packet's header of {HEADER_BYTES}")
-    view = memoryview(data)
-    header = bytes(view[: HEADER_BYTES - 4])
-    magic, version, *numbers, payload_bytes = _HEADER.unpack(header)
+    fields = _WHOLE_HEADER.unpack_from(data)
+    magic, version, payload_bytes, declared = fields[0], fields[1], fields[-2], fields[-1]
     if magic != MAGIC:
         raise PacketError(f"magic 0x{magic:04X} is not 0x{MAGIC:04X}")
     if version != FORMAT_VERSION:
@@ -128,11 +115,11 @@ def parse_packet(data: bytes | memoryview) -> Packet:
         raise PacketError(
             f"{len(data)} bytes received, but the header declares {HEADER_BYTES + payload_bytes}"
         )
+    view = memoryview(data)
     payload = view[HEADER_BYTES:]
-    (declared,) = _CHECKSUM.unpack(view[HEADER_BYTES - 4 : HEADER_BYTES])
-    if _checksum(header, payload) != declared:
+    if _checksum(bytes(view[: HEADER_BYTES - 4]), payload) != declared:
         raise PacketError("CRC-32C does not match: the packet was damaged")
-    packet = Packet(**dict(zip(_FIELDS, numbers, strict=True)), payload=payload)
+    packet = Packet(*fields[2:-2], payload)  # type: ignore[call-arg] # as many as are declared
     _check_numbers(packet)
     return packet
 

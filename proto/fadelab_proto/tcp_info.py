@@ -12,24 +12,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TCP_INFO_BYTES = 232
-# Offsets of tcpi_bytes_sent and tcpi_bytes_retrans, in the kernel since 4.19.
-_SENT_AND_RETRANS = struct.Struct("<QQ")
-_SENT_AT = 200
+# tcpi_options, tcpi_segs_out, and tcpi_bytes_sent with tcpi_bytes_retrans: all since Linux 4.19.
+_FIGURES = struct.Struct("=5xB130xI60xQQ")
+_HAS_TIMESTAMPS = 1
+"""TCPI_OPT_TIMESTAMPS."""
+_HEADERS_BYTES = 20 + 20
+"""IPv4 (RFC 791) and TCP (RFC 9293) without options."""
+_TIMESTAMPS_BYTES = 12
+"""The timestamps option (RFC 7323) and its padding, in every segment once agreed upon."""
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 @dataclass(frozen=True, slots=True)
 class TcpCounters:
-    """Payload bytes that TCP sent, and how many of them were sent again."""
+    """What connections have sent."""
 
     bytes_sent: int
+    """Payload, with what was sent again."""
     bytes_retransmitted: int
+    """Payload that was sent again."""
+    segments_sent: int
+    """Segments of all kinds: data, repeated data, acknowledgements alone, SYN and FIN."""
+    header_bytes: int
+    """IPv4 and TCP headers of those segments. Of the options timestamps alone are counted: those
+    of a SYN (8 bytes more) and selective acknowledgements are not."""
 
     def __add__(self, other: "TcpCounters") -> "TcpCounters":
         return TcpCounters(
             self.bytes_sent + other.bytes_sent,
             self.bytes_retransmitted + other.bytes_retransmitted,
+            self.segments_sent + other.segments_sent,
+            self.header_bytes + other.header_bytes,
         )
+
+
+NOTHING_SENT = TcpCounters(0, 0, 0, 0)
+
+
+def parse_tcp_info(info: bytes) -> TcpCounters | None:
+    """Return what the kernel's ``struct tcp_info`` says was sent; None before Linux 4.19."""
+    if len(info) < _FIGURES.size:
+        return None
+    options, segments, sent, retransmitted = _FIGURES.unpack_from(info)
+    header = _HEADERS_BYTES + (_TIMESTAMPS_BYTES if options & _HAS_TIMESTAMPS else 0)
+    return TcpCounters(sent, retransmitted, segments, segments * header)
 
 
 class TcpLedger:
@@ -50,21 +76,20 @@ class TcpLedger:
         """Return the sums by remote IP address."""
         sums: dict[str, TcpCounters] = {}
         for (_, _, remote, _), counters in self._latest.items():
-            sums[remote] = sums.get(remote, TcpCounters(0, 0)) + counters
+            sums[remote] = sums.get(remote, NOTHING_SENT) + counters
         return sums
 
     def total(self) -> TcpCounters:
         """Return the sum over all connections."""
-        return sum(self._latest.values(), TcpCounters(0, 0))
+        return sum(self._latest.values(), NOTHING_SENT)
 
     def _read(self, connection: socket.socket) -> None:
         local, remote = connection.getsockname(), connection.getpeername()
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        if len(info) < _SENT_AT + _SENT_AND_RETRANS.size:
-            return
-        sent, retransmitted = _SENT_AND_RETRANS.unpack_from(info, _SENT_AT)
-        address = remote[0].removeprefix("::ffff:")
-        self._latest[local[0], local[1], address, remote[1]] = TcpCounters(sent, retransmitted)
+        counters = parse_tcp_info(info)
+        if counters is not None:
+            address = remote[0].removeprefix("::ffff:")
+            self._latest[local[0], local[1], address, remote[1]] = counters
 
 
 def hang_up() -> None:

@@ -75,8 +75,8 @@ def serialize_part(part: Message | bytes) -> bytes:
     return frame_packet(part) if isinstance(part, bytes) else part.SerializeToString()
 
 
-def parse_upload_part(data: bytes) -> pb.UploadHeader | memoryview:
-    """Return the header or a view of the packet of an ``UploadPart``.
+def parse_upload_part(data: bytes) -> pb.UploadHeader | pb.UploadClose | memoryview:
+    """Return the header, the close or a view of the packet of an ``UploadPart``.
 
     Raises:
         FramingError: if ``data`` is neither.
@@ -86,9 +86,12 @@ def parse_upload_part(data: bytes) -> pb.UploadHeader | memoryview:
     if packet is not None:
         return packet
     part = _parse(pb.UploadPart(), data)
-    if part.WhichOneof("part") != "header":
-        raise FramingError("an upload message holds neither a header nor one whole packet")
-    return part.header
+    match part.WhichOneof("part"):
+        case "header":
+            return part.header
+        case "close":
+            return part.close
+    raise FramingError("an upload message holds neither a header nor one whole packet")
 
 
 def parse_model_part(data: bytes) -> pb.ModelInfo | memoryview:

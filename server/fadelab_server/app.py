@@ -50,6 +50,7 @@ class Server:
             ListenError: if an address is in use or cannot be had.
 
         """
+        await self.federation.begin()
         for server, trusted in ((self._data, False), (self._local, True)):
             transfer = TransferService(self.federation, trusted=trusted)
             server.add_generic_rpc_handlers((transfer.handler(),))
@@ -111,7 +112,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._close_data_plane()
         await self._local.stop(_DRAIN_S)
-        await self.federation.make_durable()
+        await self.federation.close()
         for remote, counters in sorted(self._ledger.by_remote().items()):
             self.federation.log.write(
                 "tcp_sent",

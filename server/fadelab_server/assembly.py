@@ -1,46 +1,81 @@
 """Collecting the packets of one update, in any order, with duplicates, across reconnects."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.packet import HEADER_BYTES, Packet, PacketError, parse_packet
+from fadelab_proto.ranges import RangeSet
 from fadelab_proto.transfer_timer import TransferTimer
+from fadelab_server.model_store import Version
 
-F32 = NDArray[np.float32]
+_CLASSES = frozenset((pb.PACKET_CLASS_UPDATE, pb.PACKET_CLASS_SIGN, pb.PACKET_CLASS_MODULUS))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A packet that has arrived."""
+
+    position: int
+    """Where its record begins in the journal."""
+    size: int
+    data: bytes | None
+    """None if only the journal still has it."""
+
+
+class ClassShare(NamedTuple):
+    """What has arrived in packets of one class."""
+
+    packets: int
+    payload_bytes: int
 
 
 class UpdateAssembly:
-    """The packets of one update that have arrived, decoded as they come.
+    """The packets of one update that have arrived.
 
     Args:
         header: what the device announced; every packet must agree with it.
+        base: the version that local training started from.
         device: the device's number.
         run_id: the run's identifier.
         now_s: monotonic second of the first announcement.
+        position: where its announcement begins in the journal.
 
     """
 
-    def __init__(self, header: pb.UploadHeader, *, device: int, run_id: int, now_s: float) -> None:
+    def __init__(
+        self,
+        header: pb.UploadHeader,
+        base: Version,
+        *,
+        device: int,
+        run_id: int,
+        now_s: float,
+        position: int = 0,
+    ) -> None:
         self.header = header
+        self.base = base
         self.device = device
         self.started_s = now_s
+        self.position = position
         self.timer = TransferTimer(header.packets)
+        self.received = RangeSet()
+        """Sequence numbers of the packets that have arrived."""
         self.payload_bytes = 0
+        self.by_class: dict[int, ClassShare] = {}
+        """Of what has arrived, by packet class."""
         self.duplicates = 0
+        self.memory_bytes = 0
+        """What is held of it outside the journal."""
         self._run_id = run_id
-        self._segments: dict[int, codecs.Segment] = {}
+        self._held: dict[int, Held] = {}
 
     @property
     def complete(self) -> bool:
         """Whether every packet has arrived."""
-        return len(self._segments) == self.header.packets
-
-    @property
-    def sequences(self) -> list[int]:
-        """Sequence numbers of the packets that have arrived, in order."""
-        return sorted(self._segments)
+        return len(self.received) == self.header.packets
 
     def resumed_by(self, header: pb.UploadHeader) -> bool:
         """Whether ``header`` announces this very update again, perhaps in a new session."""
@@ -52,39 +87,59 @@ class UpdateAssembly:
             mine.content,
         )
 
-    def add(self, data: memoryview, now_s: float) -> None:
-        """Take one packet; a second copy of a packet is counted and otherwise ignored.
+    def accept(self, data: memoryview) -> Packet | None:
+        """Return a packet to be held, or None for a second copy, which is counted.
 
         Raises:
             PacketError: if it is damaged or does not belong to this update.
-            CodecError: if its payload was not produced by its codec.
 
         """
         packet = parse_packet(data)
         self._check(packet)
-        if packet.sequence in self._segments:
+        if packet.sequence in self.received:
             self.duplicates += 1
-            return
+            return None
         if self.payload_bytes + len(packet.payload) > self.header.payload_bytes:
             raise PacketError(
                 f"payloads exceed the announced total of {self.header.payload_bytes} bytes"
             )
-        self._segments[packet.sequence] = codecs.decode(
-            packet.codec, packet.payload, first=packet.first, count=packet.count
+        return packet
+
+    def hold(self, packet: Packet, held: Held, now_s: float) -> None:
+        """Count a packet that :meth:`accept` returned as received."""
+        self._held[packet.sequence] = held
+        self.received.add(packet.sequence)
+        self.payload_bytes += len(packet.payload)
+        share = self.by_class.get(packet.packet_class, ClassShare(0, 0))
+        self.by_class[packet.packet_class] = ClassShare(
+            share.packets + 1, share.payload_bytes + len(packet.payload)
         )
         self.timer.arrived(HEADER_BYTES + len(packet.payload), now_s)
-        self.payload_bytes += len(packet.payload)
+        if held.data is not None:
+            self.memory_bytes += held.size
 
-    def vector(self) -> F32:
-        """Return the entries that arrived, zero elsewhere; shape ``(dimension,)``."""
-        result = np.zeros(self.header.dimension, dtype=np.float32)
-        for sequence in self.sequences:
-            self._segments[sequence].add_to(result)
-        return result
+    def segments(self, read: Callable[[int, int], bytes]) -> list[codecs.Segment]:
+        """Decode what has arrived, in the order of the packets.
+
+        Args:
+            read: returns what the journal holds at a position, of a given length.
+
+        Raises:
+            CodecError: if a payload is not of the format that its packet names.
+
+        """
+        decoded = []
+        for sequence in self.received:
+            held = self._held[sequence]
+            data = read(held.position, held.size) if held.data is None else held.data
+            packet = parse_packet(data)
+            decoded.append(
+                codecs.decode(packet.codec, packet.payload, first=packet.first, count=packet.count)
+            )
+        return decoded
 
     def _check(self, packet: Packet) -> None:
         expected = {
-            "class": (packet.packet_class, pb.PACKET_CLASS_UPDATE),
             "run": (packet.run_id, self._run_id),
             "device": (packet.device, self.device),
             "task": (packet.task_index, self.header.task_index),
@@ -95,6 +150,8 @@ class UpdateAssembly:
         for name, (found, wanted) in expected.items():
             if found != wanted:
                 raise PacketError(f"the packet's {name} is {found}, the announced one {wanted}")
+        if packet.packet_class not in _CLASSES:
+            raise PacketError(f"the packet's class {packet.packet_class} is not one of an update")
         if packet.first + packet.count > self.header.dimension:
             raise PacketError(
                 f"the packet covers coordinates up to {packet.first + packet.count}, "

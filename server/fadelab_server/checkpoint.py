@@ -1,15 +1,11 @@
-"""Atomic checkpoints, and the promise that what was acknowledged survives a crash.
+"""Atomic checkpoints: the whole state in one file.
 
 A checkpoint is one ``.npz`` file (no pickled objects) that is written beside the old one, flushed
-to the disk and renamed over it: at any moment there is one whole checkpoint. Writers are grouped:
-while one checkpoint is being written, further contributions pile up and all of them wait for the
-next one, so the cost does not grow with their number.
+to the disk and renamed over it: at any moment there is one whole checkpoint.
 """
 
-import asyncio
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -77,52 +73,6 @@ def load(directory: Path) -> tuple[dict[str, object], Arrays]:
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path} is not a checkpoint: its description is not an object")
     return meta, arrays
-
-
-class Checkpointer:
-    """Write checkpoints in the background and let callers wait until theirs is durable.
-
-    Args:
-        directory: where the checkpoint lies.
-        snapshot: returns a consistent copy of the state; called in the event loop.
-
-    """
-
-    def __init__(
-        self, directory: Path, snapshot: Callable[[], tuple[dict[str, object], Arrays]]
-    ) -> None:
-        self._directory = directory
-        self._snapshot = snapshot
-        self._waiting: list[asyncio.Future[None]] = []
-        self._writer: asyncio.Task[None] | None = None
-
-    async def durable(self) -> None:
-        """Return once a checkpoint that includes the present state is on the disk.
-
-        Raises:
-            CheckpointError: if it could not be written.
-
-        """
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(done)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all())
-        await done
-
-    async def _write_all(self) -> None:
-        while self._waiting:
-            served, self._waiting = self._waiting, []
-            try:
-                meta, arrays = self._snapshot()
-                await asyncio.to_thread(save, self._directory, meta, arrays)
-            except Exception as error:  # noqa: BLE001 -- whoever waits has to hear of it
-                for done in served:
-                    if not done.done():
-                        done.set_exception(error)
-            else:
-                for done in served:
-                    if not done.done():
-                        done.set_result(None)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -90,8 +90,20 @@ class ServerConfig(StrictModel):
     history_bytes: int = Field(
         256 << 20, ge=0, description="Memory for past versions of each task; 2 are always kept."
     )
-    upload_buffer_bytes: int = Field(
-        1 << 30, ge=1, description="Bound on the payload bytes of all unfinished uploads."
+    upload_memory_bytes: int = Field(
+        256 << 20,
+        ge=0,
+        description="Memory for the packets of unfinished uploads; the journal keeps the others.",
+    )
+    partial_updates: Literal["discard", "keep"] = Field(
+        "discard",
+        description="What becomes of an update that its device closes early: nothing of it is "
+        "used, or the packets that arrived are; missing entries count as zero.",
+    )
+    journal_sync: bool = Field(
+        default=True,
+        description="Whether durable means on the disk; if not, a crash of the machine may lose "
+        "what a crash of the server does not.",
     )
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."

@@ -6,24 +6,31 @@ transports can drive it directly.
 
 import asyncio
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
+from fadelab_proto.codecs import CodecError
 from fadelab_proto.events import EventLog
-from fadelab_proto.packet import HEADER_BYTES
-from fadelab_server import checkpoint
 from fadelab_server.aggregation import Roster, build_rule
 from fadelab_server.assembly import UpdateAssembly
-from fadelab_server.checkpoint import Arrays, Checkpointer, CheckpointError
+from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.config import ServerConfig, TaskSpec
+from fadelab_server.journal.records import Applied as AppliedRecord
+from fadelab_server.journal.records import Dropped, RosterChanged, Started
 from fadelab_server.model_store import ModelStore, Version
 from fadelab_server.sessions import JOIN_GRACE_S, Session, SessionTable
 from fadelab_server.signal import Signal
-from fadelab_server.task_state import Applied, TaskState
+from fadelab_server.state_keeper import StateKeeper
+from fadelab_server.task_state import (
+    Applied,
+    ContributionRefusedError,
+    TaskState,
+    UpdateDiscardedError,
+)
+from fadelab_server.upload_events import log_refusal, log_upload
 
 
 class Federation:
@@ -36,7 +43,8 @@ class Federation:
         self.sessions = SessionTable(config)
         self.changed = Signal()
         self.tasks = [self._new_task(spec) for spec in config.tasks]
-        self.uploads: dict[tuple[int, int], UpdateAssembly] = {}
+        self.keeper = StateKeeper(config, self.tasks)
+        self.uploads = self.keeper.uploads
         """Unfinished uploads by task index and device: one at a time for each pair."""
         self.validations: dict[int, pb.ValidationReport] = {}
         self.start_mono_s: float | None = None
@@ -45,7 +53,11 @@ class Federation:
         self.stopped = asyncio.Event()
         self._timers: set[asyncio.Task[None]] = set()
         self._awaited_until_s = -math.inf
-        self.checkpointer = Checkpointer(config.checkpoint_dir, self._snapshot)
+        self._turn = asyncio.Lock()
+        """Held by whoever changes a task."""
+        self._roster_due = False
+        self._resumed = False
+        self._finishing: dict[UpdateAssembly, asyncio.Task[Applied]] = {}
 
     # -- start and stop ------------------------------------------------------------------------
 
@@ -53,7 +65,8 @@ class Federation:
         """Begin the run; a second call changes nothing."""
         if self.start_mono_s is not None:
             return
-        self.start_mono_s = start_mono_s
+        self.start_mono_s = self.keeper.start_mono_s = start_mono_s
+        self.keeper.decide(Started(start_mono_s))
         self.log.set_start(start_mono_s)
         self.log.write("run_started", start_mono_s=start_mono_s)
         self._roster_changed()
@@ -67,8 +80,8 @@ class Federation:
         self.stop_reason = reason
         for timer in self._timers:
             timer.cancel()
-        for (task_index, device), upload in sorted(self.uploads.items()):
-            self._log_upload("upload_partial", task_index, device, upload)
+        for (task_index, _), upload in sorted(self.uploads.items()):
+            self._log_upload("upload_partial", task_index, upload)
         self.log.write("run_stopped", reason=reason)
         self.stopped.set()
         self.changed.notify()
@@ -119,27 +132,36 @@ class Federation:
     def _roster_changed(self) -> None:
         if self.start_mono_s is None or self.stop_reason is not None:
             return
+        if self._turn.locked():
+            # An update is being taken; whoever does that looks at the roster afterwards.
+            self._roster_due = True
+            return
         now = self.clock.now_s()
         for index, task in enumerate(self.tasks):
-            published = task.set_roster(self._roster(index, now), now)
+            roster = self._roster(index, now)
+            if roster == task.roster:
+                continue
+            end = self.keeper.decide(RosterChanged(index, tuple(sorted(roster)), now))
+            published = task.set_roster(roster, now)
             if published is not None:
-                self._note_version(index, published)
+                self._keep(asyncio.create_task(self._show(index, published, end)))
         self.changed.notify()
 
     # -- uploads ---------------------------------------------------------------------------------
 
-    def open_upload(self, header: pb.UploadHeader, session: Session) -> UpdateAssembly:
+    def open_upload(
+        self, header: pb.UploadHeader, session: Session, base: Version
+    ) -> UpdateAssembly:
         """Return the assembly for an announced update: a kept one, or a new one."""
         key = (header.task_index, session.device)
         kept = self.uploads.get(key)
         if kept is not None and kept.resumed_by(header):
             return kept
         if kept is not None:
-            self._log_upload("upload_abandoned", *key, kept)
-        assembly = UpdateAssembly(
-            header, device=session.device, run_id=self.config.run_id, now_s=self.clock.now_s()
+            self._log_upload("upload_abandoned", key[0], kept)
+        assembly = self.keeper.announce(
+            header, base, device=session.device, now_s=self.clock.now_s()
         )
-        self.uploads[key] = assembly
         self.log.write(
             "upload_started",
             device=session.device,
@@ -153,67 +175,98 @@ class Federation:
         """Whether this is still its device's upload, neither finished nor replaced."""
         return self.uploads.get((assembly.header.task_index, assembly.device)) is assembly
 
-    def announced_bytes(self, *, besides: tuple[int, int]) -> int:
-        """Return the payload bytes that unfinished uploads may grow to, ``besides`` left out."""
-        return sum(
-            upload.header.payload_bytes for key, upload in self.uploads.items() if key != besides
-        )
-
-    def finish_upload(self, assembly: UpdateAssembly, base: Version) -> Applied:
-        """Aggregate a complete update and publish what results.
+    def add_packet(self, assembly: UpdateAssembly, data: bytes | memoryview) -> None:
+        """Take one packet of an update; a second copy of one is counted and otherwise ignored.
 
         Raises:
-            ContributionRefusedError: if it cannot be taken; nothing has changed.
+            PacketError: if it is damaged or does not belong to this update.
+            CheckpointError: if the journal takes nothing any more.
 
         """
-        index = assembly.header.task_index
-        now = self.clock.now_s()
-        applied = self.tasks[index].apply(assembly, base, now)
-        self.uploads.pop((index, assembly.device), None)
-        self._log_upload("upload_complete", index, assembly.device, assembly, applied)
-        if applied.published is not None:
-            self._note_version(index, applied.published)
+        packet = assembly.accept(memoryview(data))
+        if packet is not None:
+            self.keeper.hold(assembly, packet, data, self.clock.now_s())
+            self.changed.notify()
+
+    async def finish_upload(self, assembly: UpdateAssembly) -> Applied:
+        """Aggregate an update and publish what results; durable when this returns.
+
+        Of an update that is not complete, nothing more will come. Several callers may wait for the same update; one of them going away does not stop it.
+
+        Raises:
+            UpdateDiscardedError: if it is not complete and not taken in part.
+            ContributionRefusedError: if it cannot be taken; nothing has changed.
+            CodecError: if a packet of it cannot be decoded; likewise.
+            CheckpointError: if that could not be made durable; the run is stopped.
+
+        """
+        if assembly not in self._finishing:
+            task = asyncio.create_task(self._take(assembly))
+            self._finishing[assembly] = task
+            task.add_done_callback(lambda _: self._finishing.pop(assembly, None))
+        return await asyncio.shield(self._finishing[assembly])
+
+    async def _take(self, assembly: UpdateAssembly) -> Applied:
+        key = index, device = assembly.header.task_index, assembly.device
+        task, update_id = self.tasks[index], assembly.header.update_id
+        if assembly.memory_bytes < assembly.payload_bytes:
+            await self.make_durable()
+        async with self._turn:
+            self._refuse_to_take(assembly)
+            # From here on no stream adds to it.
+            self.keeper.forget(key)
+            try:
+                vector = await asyncio.to_thread(task.combine, assembly, self.keeper.read)
+            except (ContributionRefusedError, CodecError) as error:
+                self.keeper.decide(Dropped(*key, update_id))
+                log_refusal(self.log, task.spec.name, assembly, str(error))
+                raise
+            now = self.clock.now_s()
+            applied = task.commit(assembly, vector, now)
+            end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
+            self._log_upload("upload_complete", index, assembly, applied)
+            if self.keeper.snapshot_due():
+                self._keep(asyncio.create_task(self._snapshot()))
+        if self._roster_due:
+            self._roster_due = False
+            self._roster_changed()
+        if applied.published is None:
+            await self.make_durable(end)
+        else:
+            await self._show(index, applied.published, end)
         self.changed.notify()
         return applied
 
+    def _refuse_to_take(self, assembly: UpdateAssembly) -> None:
+        if self.stop_reason is not None:
+            raise ContributionRefusedError("the run is over")
+        if not self.holds(assembly):
+            raise ContributionRefusedError("the device has begun another upload since")
+        keep = self.config.partial_updates == "keep" and len(assembly.received)
+        if not (assembly.complete or keep):
+            reason = "it was closed early, and only whole updates are taken"
+            self.drop_upload(assembly, reason)
+            raise UpdateDiscardedError(reason)
+        header = assembly.header
+        refusal = self.tasks[header.task_index].refuse(
+            device=assembly.device, base_version=header.base_version
+        )
+        if refusal is not None:
+            self.drop_upload(assembly, refusal)
+            raise ContributionRefusedError(refusal)
+
     def drop_upload(self, assembly: UpdateAssembly, reason: str) -> None:
         """Forget an update that was refused."""
+        key = (assembly.header.task_index, assembly.device)
         if self.holds(assembly):
-            del self.uploads[assembly.header.task_index, assembly.device]
-        self.log.write(
-            "upload_refused",
-            device=assembly.device,
-            update_id=assembly.header.update_id,
-            reason=reason,
-        )
+            self.keeper.forget(key)
+            self.keeper.decide(Dropped(*key, assembly.header.update_id))
+        log_refusal(self.log, self.tasks[key[0]].spec.name, assembly, reason)
 
     def _log_upload(
-        self,
-        event: str,
-        task_index: int,
-        device: int,
-        upload: UpdateAssembly,
-        applied: Applied | None = None,
+        self, event: str, task_index: int, upload: UpdateAssembly, applied: Applied | None = None
     ) -> None:
-        self.log.write(
-            event,
-            device=device,
-            task=self.tasks[task_index].spec.name,
-            update_id=upload.header.update_id,
-            base_version=upload.header.base_version,
-            samples=upload.header.samples,
-            packets=len(upload.sequences),
-            packets_announced=upload.header.packets,
-            payload_bytes=upload.payload_bytes,
-            header_bytes=HEADER_BYTES * len(upload.sequences),
-            duplicates=upload.duplicates,
-            started_mono_s=upload.started_s,
-            mark_mono_s=upload.timer.mark_s,
-            last_mono_s=upload.timer.last_s,
-            bytes_after_mark=upload.timer.bytes_after_mark,
-            staleness_versions=None if applied is None else applied.staleness_versions,
-            staleness_s=None if applied is None else round(applied.staleness_s, 6),
-        )
+        log_upload(self.log, event, self.tasks[task_index].spec.name, upload, applied)
 
     # -- versions --------------------------------------------------------------------------------
 
@@ -229,88 +282,85 @@ class Federation:
         )
         self.changed.notify()
 
-    def _note_version(self, task_index: int, version: Version) -> None:
+    async def _show(self, task_index: int, version: Version, end: int) -> None:
+        """Let others see a version as soon as all that led to it is durable."""
+        await self.make_durable(end)
         task = self.tasks[task_index]
-        self.log.write(
-            "version_published",
-            task=task.spec.name,
-            version=version.number,
-            published_mono_s=version.published_mono_s,
-        )
+        if version.number <= task.store.shown.number:
+            return
+        for own in task.store.held():
+            if task.store.shown.number < own.number <= version.number:
+                self.log.write(
+                    "version_published",
+                    task=task.spec.name,
+                    version=own.number,
+                    published_mono_s=own.published_mono_s,
+                )
+        task.store.show(version)
+        self.changed.notify()
         self._stop_at_limit()
 
     def _stop_at_limit(self) -> None:
         limit = self.config.stop.max_versions
-        if limit is not None and self.tasks[0].store.newest.number >= limit:
+        if limit is not None and self.tasks[0].store.shown.number >= limit:
             self.stop(f"{limit} versions are published")
 
-    # -- checkpoints -----------------------------------------------------------------------------
+    # -- what survives a crash ---------------------------------------------------------------------
 
-    async def make_durable(self) -> None:
-        """Return once everything taken so far is on the disk.
+    async def make_durable(self, position: int | None = None) -> None:
+        """Return once everything taken so far, or up to a position of the journal, is durable.
 
         Raises:
             CheckpointError: if that failed; the run is stopped, since going on would break the
                 promise that acknowledged updates survive.
 
         """
+        log = self.keeper.log
         try:
-            await self.checkpointer.durable()
+            await log.durable(log.end if position is None else position)
         except CheckpointError as error:
             self.stop(str(error))
             raise
 
+    async def begin(self) -> None:
+        """Write a first snapshot, to which the server can return after a crash."""
+        if not self._resumed:
+            self.keeper.clear()
+        async with self._turn:
+            await self.keeper.snapshot()
+
+    async def _snapshot(self) -> None:
+        async with self._turn:
+            saving = asyncio.create_task(self.keeper.snapshot())
+            await asyncio.sleep(0)
+        try:
+            await saving
+        except CheckpointError as error:
+            self.stop(str(error))
+
+    async def close(self) -> None:
+        """Save the state for the last time and close the journal."""
+        async with self._turn:
+            await self.keeper.snapshot()
+        await self.keeper.log.close()
+
     def resume(self, directory: Path) -> None:
-        """Continue from the checkpoint in ``directory``.
+        """Continue from the checkpoint and the journal in ``directory``.
 
         Raises:
-            CheckpointError: if there is none, or it belongs to another run or model.
+            CheckpointError: if there is none, it belongs to another run or model, or is damaged.
 
         """
-        meta, arrays = checkpoint.load(directory)
-        try:
-            self._restore(meta, arrays)
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint in {directory} lacks a part or holds a wrong one: {error}"
-            ) from error
+        self.keeper.restore(directory)
+        self._resumed = True
         self.log.write("resumed", versions=[task.store.newest.number for task in self.tasks])
         # Nobody is connected yet. Without this wait for the devices that were in the run, a
         # half-finished round would end with whoever had contributed before the crash.
         self._awaited_until_s = self.clock.now_s() + JOIN_GRACE_S
         self._keep(asyncio.create_task(self._review_roster(self._awaited_until_s)))
-        start = meta.get("start_mono_s")
-        if isinstance(start, float):
-            self.start(start)
+        if self.keeper.start_mono_s is not None:
+            self.start(self.keeper.start_mono_s)
         self._stop_at_limit()
-
-    def _restore(self, meta: dict[str, object], arrays: Arrays) -> None:
-        if meta.get("run_id") != self.config.run_id:
-            raise CheckpointError(
-                f"the checkpoint is of run {meta.get('run_id')}, not {self.config.run_id}"
-            )
-        task_metas = meta["tasks"]
-        if not isinstance(task_metas, list) or len(task_metas) != len(self.tasks):
-            raise CheckpointError(
-                f"the checkpoint does not hold the experiment's {len(self.tasks)} tasks"
-            )
-        for index, (task, task_meta) in enumerate(zip(self.tasks, task_metas, strict=True)):
-            own = dict(_with_prefix(arrays, f"{index}."))
-            task.restore(task_meta, own, self.clock.now_s())
-
-    def _snapshot(self) -> tuple[dict[str, object], Arrays]:
-        metas = []
-        arrays: Arrays = {}
-        for index, task in enumerate(self.tasks):
-            meta, own = task.snapshot()
-            metas.append(meta)
-            arrays.update({f"{index}.{name}": array for name, array in own.items()})
-        head: dict[str, object] = {
-            "run_id": self.config.run_id,
-            "start_mono_s": self.start_mono_s,
-            "tasks": metas,
-        }
-        return head, arrays
 
     def _new_task(self, spec: TaskSpec) -> TaskState:
         vector = np.load(spec.initial, allow_pickle=False)
@@ -320,7 +370,7 @@ class Federation:
                 f"not float32[{spec.dimension}] for task '{spec.name}'"
             )
         initial = Version(0, vector, self.clock.now_s())
-        store = ModelStore(initial, self.config.history_bytes)
+        store = ModelStore([initial], self.config.history_bytes)
         rule = build_rule(self.config.aggregation, spec.dimension)
         return TaskState(spec, rule, store, roster=frozenset(range(self.config.devices)))
 
@@ -328,9 +378,3 @@ class Federation:
 def _finite(value: float) -> float | None:
     """Return None for NaN and infinity, which training that diverges leads to and JSON lacks."""
     return value if math.isfinite(value) else None
-
-
-def _with_prefix(arrays: Arrays, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    for name, array in arrays.items():
-        if name.startswith(prefix):
-            yield name.removeprefix(prefix), array

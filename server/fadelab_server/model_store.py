@@ -1,6 +1,7 @@
 """The versions of one task's global model, newest and recent."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +24,27 @@ class ModelStore:
 
     Earlier versions are needed to mix in updates that were trained from them, and for a validator
     that is a little behind. At least two versions are kept whatever the budget says.
+
+    A version exists as soon as it is computed and can be built upon; it is shown to others only
+    when the decisions that led to it are durable: a version that somebody has seen never changes.
     """
 
-    def __init__(self, initial: Version, history_bytes: int) -> None:
+    def __init__(self, versions: Iterable[Version], history_bytes: int) -> None:
         self.history_bytes = history_bytes
-        self._keep = max(2, history_bytes // initial.vector.nbytes)
         self._versions: OrderedDict[int, Version] = OrderedDict()
-        self._append(initial)
+        for version in versions:
+            self._append(version)
+        self._shown = self.newest
 
     @property
     def newest(self) -> Version:
-        """The version published last."""
+        """The version computed last."""
         return next(reversed(self._versions.values()))
+
+    @property
+    def shown(self) -> Version:
+        """The newest version that others may see."""
+        return self._shown
 
     def publish(self, vector: F32, now_s: float) -> Version:
         """Make ``vector`` the newest version and drop the oldest beyond the budget."""
@@ -42,16 +52,27 @@ class ModelStore:
         self._append(version)
         return version
 
+    def show(self, version: Version) -> None:
+        """Let others see a version and all before it."""
+        if version.number > self._shown.number:
+            self._shown = version
+
     def get(self, number: int) -> Version | None:
-        """Return a version if it is still held."""
-        return self._versions.get(number)
+        """Return a version if it is still held and may be seen."""
+        return self._versions.get(number) if number <= self._shown.number else None
+
+    def held(self) -> list[Version]:
+        """Return all versions, oldest first, also those that may not be seen yet."""
+        return list(self._versions.values())
 
     def after(self, number: int) -> list[Version]:
-        """Return the held versions newer than ``number``, oldest first."""
-        return [version for version in self._versions.values() if version.number > number]
+        """Return the versions held that are newer than ``number`` and may be seen, oldest first."""
+        shown = self._shown.number
+        return [own for own in self._versions.values() if number < own.number <= shown]
 
     def _append(self, version: Version) -> None:
         version.vector.flags.writeable = False
         self._versions[version.number] = version
-        while len(self._versions) > self._keep:
+        keep = max(2, self.history_bytes // version.vector.nbytes)
+        while len(self._versions) > keep:
             self._versions.popitem(last=False)

@@ -83,7 +83,7 @@ class FederationService(pb_grpc.FederationServicer):
         for index in sorted(session.samples):
             task = federation.tasks[index]
             if task.rule.synchronous:
-                kind, version = pb.DIRECTIVE_KIND_TRAIN_ROUND, task.store.newest.number
+                kind, version = pb.DIRECTIVE_KIND_TRAIN_ROUND, task.store.shown.number
             else:
                 # The version is left out on purpose: devices fetch the newest one when they are
                 # ready, and a notice of every version would cross every link for nothing.
@@ -181,7 +181,7 @@ class OperatorService(pb_grpc.OperatorServicer):
     def _validators_busy(self) -> bool:
         federation = self._federation
         for index, reading in federation.validations.items():
-            if reading.version < federation.tasks[index].store.newest.number:
+            if reading.version < federation.tasks[index].store.shown.number:
                 return True
         return any(self.validators.values())
 
@@ -205,7 +205,7 @@ class OperatorService(pb_grpc.OperatorServicer):
         reading = self._federation.validations.get(index)
         return pb.TaskStatus(
             name=task.spec.name,
-            version=task.store.newest.number,
+            version=task.store.shown.number,
             validated=reading is not None,
             validated_version=0 if reading is None else reading.version,
             loss=0 if reading is None else reading.loss,
@@ -221,7 +221,7 @@ class OperatorService(pb_grpc.OperatorServicer):
             device=session.device,
             joined=session.streams > 0,
             update_id=0 if upload is None else upload.header.update_id,
-            packets_received=0 if upload is None else len(upload.sequences),
+            packets_received=0 if upload is None else len(upload.received),
             packets=0 if upload is None else upload.header.packets,
             bytes_left=(
                 0 if upload is None else upload.header.payload_bytes - upload.payload_bytes

@@ -1,10 +1,13 @@
 """One task on the server: its versions, its aggregation rule and what each device contributed."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import Part
 from fadelab_server.aggregation import AggregationRule, Contribution, Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import Arrays, CheckpointError
@@ -12,11 +15,13 @@ from fadelab_server.config import TaskSpec
 from fadelab_server.model_store import ModelStore, Version
 
 F32 = NDArray[np.float32]
+_LARGEST = 1e30
+"""No entry of an update is beyond it, so that sums of very many stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a complete update."""
+    """What became of an update."""
 
     staleness_versions: int
     staleness_s: float
@@ -24,7 +29,11 @@ class Applied:
 
 
 class ContributionRefusedError(Exception):
-    """A complete update cannot be taken; the message says why."""
+    """An update cannot be taken; the message says why."""
+
+
+class UpdateDiscardedError(ContributionRefusedError):
+    """An update that was closed early is not taken in part."""
 
 
 class TaskState:
@@ -40,8 +49,12 @@ class TaskState:
         self.updates = 0
         self.last_update: dict[int, int] = {}
         """By device, the number of its last update that was taken."""
+        self.taken_in_part: dict[int, list[pb.PacketRange]] = {}
+        """By device, the packets of its last update that count, if it was taken in part."""
         self.last_staleness: dict[int, int] = {}
         self.updates_by_device: dict[int, int] = {}
+        self.fetched: dict[int, Version] = {}
+        """By device, the version that it downloaded last: its next update builds upon it."""
 
     def refuse(self, *, device: int, base_version: int) -> str | None:
         """Return why an update from ``base_version`` would not be taken, or None."""
@@ -49,66 +62,92 @@ class TaskState:
             device=device, base_version=base_version, newest=self.store.newest.number
         )
 
-    def apply(self, assembly: UpdateAssembly, base: Version, now_s: float) -> Applied:
-        """Hand a complete update to the aggregation rule; publish what it returns.
+    def combine(self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]) -> F32 | None:
+        """Hand an update to the aggregation rule; return the next global vector if there is one.
+
+        This is the work, and nobody else may touch the task while it is done.
+
+        Args:
+            assembly: the update.
+            read: reads packets back from the journal.
 
         Raises:
-            ContributionRefusedError: if the device's model is not finite; nothing has changed.
+            CodecError: if a packet cannot be decoded; nothing has changed.
+            ContributionRefusedError: if the update leads to a model that is not finite; likewise.
 
         """
-        newest = self.store.newest
-        delta = assembly.vector()
-        # One such model, from training that diverged, would spoil the global model for good.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isfinite(base.vector + delta).all():
-                raise ContributionRefusedError("the update leads to a model that is not finite")
-        staleness = newest.number - base.number
-        device = assembly.device
-        vector = self.rule.add(
+        segments = assembly.segments(read)
+        if any(segment.part is not Part.VALUES for segment in segments):
+            raise ContributionRefusedError(
+                f"{type(self.rule).__name__} adds up entries, not their signs and moduli apart"
+            )
+        # One such update, from training that diverged, would spoil the global model for good.
+        if any(max(s.values.max(), -s.values.min()) > _LARGEST for s in segments if s.values.size):
+            raise ContributionRefusedError(
+                f"the update has entries beyond {_LARGEST:g}: it leads to a model that is not finite"
+            )
+        return self.rule.add(
             Contribution(
-                device=device,
-                base=base.vector,
-                delta=delta,
-                base_version=base.number,
-                staleness=staleness,
+                device=assembly.device,
+                base=assembly.base.vector,
+                segments=segments,
+                base_version=assembly.base.number,
+                staleness=self.store.newest.number - assembly.base.number,
                 samples=assembly.header.samples,
             ),
-            newest=newest.vector,
+            newest=self.store.newest.vector,
             roster=self.roster,
         )
+
+    def commit(self, assembly: UpdateAssembly, vector: F32 | None, now_s: float) -> Applied:
+        """Book an update that was combined, and make the vector the newest version."""
+        staleness = self.store.newest.number - assembly.base.number
+        device = assembly.device
         self.updates += 1
         self.last_update[device] = assembly.header.update_id
         self.last_staleness[device] = staleness
+        self.taken_in_part.pop(device, None)
+        if not assembly.complete:
+            self.taken_in_part[device] = assembly.received.messages()
         self.updates_by_device[device] = self.updates_by_device.get(device, 0) + 1
         published = None if vector is None else self.store.publish(vector, now_s)
-        return Applied(staleness, now_s - base.published_mono_s, published)
+        return Applied(staleness, now_s - assembly.base.published_mono_s, published)
 
     def set_roster(self, roster: Roster, now_s: float) -> Version | None:
-        """Tell the rule which devices are in the run; publish if a round ends thereby."""
+        """Tell the rule which devices are in the run; return the version that ends a round."""
         self.roster = roster
-        newest = self.store.newest
-        vector = self.rule.roster_changed(newest=newest.vector, roster=roster)
+        vector = self.rule.roster_changed(newest=self.store.newest.vector, roster=roster)
         return None if vector is None else self.store.publish(vector, now_s)
 
-    def snapshot(self) -> tuple[dict[str, object], Arrays]:
-        """Return the state for a checkpoint; arrays are copies or immutable."""
-        newest = self.store.newest
+    def needed_versions(self, bases: Iterable[Version]) -> list[Version]:
+        """Return, oldest first, the newest version, ``bases``, and what devices build upon."""
+        needed = {own.number: own for own in (*bases, *self.fetched.values(), self.store.newest)}
+        return [needed[number] for number in sorted(needed)]
+
+    def snapshot(self, bases: Iterable[Version]) -> tuple[dict[str, object], Arrays]:
+        """Return the state with the versions that are needed; arrays are copies or immutable."""
+        versions = self.needed_versions(bases)
         meta: dict[str, object] = {
             "name": self.spec.name,
             "dimension": self.spec.dimension,
             "layout_hash": self.spec.layout_hash,
             "rule": type(self.rule).__name__,
-            "version": newest.number,
+            "versions": [version.number for version in versions],
+            "published_mono_s": [version.published_mono_s for version in versions],
             "updates": self.updates,
             "roster": sorted(self.roster),
             "last_update": {str(device): number for device, number in self.last_update.items()},
+            "taken_in_part": {
+                str(device): [[run.first, run.last] for run in runs]
+                for device, runs in self.taken_in_part.items()
+            },
         }
-        arrays: Arrays = {"vector": newest.vector}
+        arrays: Arrays = {f"vector.{version.number}": version.vector for version in versions}
         arrays.update({f"pending.{name}": array for name, array in self.rule.pending().items()})
         return meta, arrays
 
-    def restore(self, meta: dict[str, object], arrays: Arrays, now_s: float) -> None:
-        """Continue from a checkpoint.
+    def restore(self, meta: dict[str, object], arrays: Arrays) -> None:
+        """Continue from a snapshot.
 
         Raises:
             CheckpointError: if it is of another task, model or aggregation rule.
@@ -125,19 +164,14 @@ class TaskState:
                 raise CheckpointError(
                     f"the checkpoint's {key} is {meta.get(key)}, the experiment's is {value}"
                 )
-        vector = arrays["vector"].astype(np.float32)
-        if vector.shape != (self.spec.dimension,):
-            raise CheckpointError(
-                f"the checkpoint's vector has shape {vector.shape}, not ({self.spec.dimension},)"
-            )
-        version = Version(_number(meta["version"]), vector, now_s)
-        self.store = ModelStore(version, self.store.history_bytes)
+        self.store = ModelStore(self._versions(meta, arrays), self.store.history_bytes)
         self.updates = _number(meta["updates"])
         roster, last_update = meta["roster"], meta["last_update"]
         if not isinstance(roster, list) or not isinstance(last_update, dict):
             raise CheckpointError("the checkpoint does not say which devices were in the run")
         self.roster = frozenset(_number(device) for device in roster)
         self.last_update = {int(device): _number(last) for device, last in last_update.items()}
+        self.taken_in_part = _ranges(meta["taken_in_part"])
         pending = {
             name.removeprefix("pending."): array
             for name, array in arrays.items()
@@ -145,6 +179,30 @@ class TaskState:
         }
         if pending:
             self.rule.restore(pending)
+
+    def _versions(self, meta: dict[str, object], arrays: Arrays) -> list[Version]:
+        numbers, times = meta["versions"], meta["published_mono_s"]
+        if not isinstance(numbers, list) or not isinstance(times, list) or not numbers:
+            raise CheckpointError("the checkpoint does not say which versions it holds")
+        versions = []
+        for number, published_s in zip(numbers, times, strict=True):
+            vector = arrays[f"vector.{_number(number)}"].astype(np.float32)
+            if vector.shape != (self.spec.dimension,):
+                raise CheckpointError(
+                    f"the checkpoint's vector has shape {vector.shape}, "
+                    f"not ({self.spec.dimension},)"
+                )
+            versions.append(Version(number, vector, float(published_s)))
+        return versions
+
+
+def _ranges(value: object) -> dict[int, list[pb.PacketRange]]:
+    if not isinstance(value, dict):
+        raise CheckpointError("the checkpoint does not say which updates were taken in part")
+    return {
+        int(device): [pb.PacketRange(first=first, last=last) for first, last in runs]
+        for device, runs in value.items()
+    }
 
 
 def _number(value: object) -> int:

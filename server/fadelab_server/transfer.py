@@ -1,18 +1,17 @@
 """The Transfer service: models down and updates up, as streams of packets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import google_crc32c
 import grpc
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.codecs import CodecError, DenseF32
-from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet, PacketError
+from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet
 from fadelab_proto.wire import (
     NEWEST_VERSION,
     SERVICE,
     FramingError,
-    merge_ranges,
     parse_upload_part,
     serialize_part,
 )
@@ -20,8 +19,9 @@ from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.federation import Federation
 from fadelab_server.model_store import Version
+from fadelab_server.reading import Reading
 from fadelab_server.sessions import Session
-from fadelab_server.task_state import ContributionRefusedError
+from fadelab_server.task_state import ContributionRefusedError, UpdateDiscardedError
 
 Context = grpc.aio.ServicerContext[bytes, bytes | pb.ModelPart]
 
@@ -83,15 +83,17 @@ class TransferService:
             )
         store = federation.tasks[request.task_index].store
         newest = request.version == NEWEST_VERSION
-        version = store.newest if newest else store.get(request.version)
+        version = store.shown if newest else store.get(request.version)
         if version is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND,
-                f"version {request.version} is not held; the newest is {store.newest.number}",
+                f"version {request.version} is not held; the newest is {store.shown.number}",
             )
-        chunks = DenseF32().encode(
+        chunks = DenseF32().chunks(
             version.vector, max_payload_bytes=federation.config.max_payload_bytes
         )
+        if session is not None:
+            federation.tasks[request.task_index].fetched[session.device] = version
         yield pb.ModelPart(
             info=pb.ModelInfo(
                 version=version.number,
@@ -103,7 +105,7 @@ class TransferService:
         for sequence, chunk in enumerate(chunks[request.skip_packets :], request.skip_packets):
             yield Packet(
                 packet_class=pb.PACKET_CLASS_MODEL,
-                codec=DenseF32.NUMBER,
+                codec=chunk.codec,
                 task_index=request.task_index,
                 device=0 if session is None else session.device,
                 run_id=federation.config.run_id,
@@ -127,6 +129,8 @@ class TransferService:
                 yield reply
         except UploadRefusedError as refusal:
             yield pb.UploadReply(status=refusal.status, reason=str(refusal))
+        except CheckpointError as error:
+            yield pb.UploadReply(status=pb.UPLOAD_STATUS_REFUSED_STORAGE, reason=str(error))
         # A call that ends while the device is still sending fails on the device's side, and gRPC
         # drops the reply with it. The device hears the reply at once and stops sending itself.
         async for _ in stream:
@@ -136,67 +140,53 @@ class TransferService:
         header = await _read_header(stream)
         session = self._check_session(header)
         if self._already_taken(header, session.device):
-            yield await self._duplicate(header)
+            yield await self._duplicate(header, session.device)
             return
         base = self._check_header(header, session)
-        assembly = self._federation.open_upload(header, session)
-        yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, assembly)
-        while not assembly.complete:
-            data = await anext(stream, None)
-            if data is None:
-                yield self._reply(header, pb.UPLOAD_STATUS_PARTIAL, assembly)
-                return
-            if not self._federation.holds(assembly):
-                break
-            self._add_packet(assembly, data)
-            if not assembly.complete:
-                yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, assembly)
-        yield await self._finish(assembly, base)
-
-    def _add_packet(self, assembly: UpdateAssembly, data: bytes) -> None:
+        assembly = self._federation.open_upload(header, session, base)
+        reading = Reading(self._federation, assembly, stream)
         try:
-            assembly.add(_packet(data), self._federation.clock.now_s())
-        except (FramingError, PacketError, CodecError) as error:
+            async for received in reading.durably_received():
+                yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, received)
+        finally:
+            reading.cancel()
+        if reading.error is not None:
             # The packets that arrived whole stay: the device may resume and send this one again.
-            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
-        self._federation.changed.notify()
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(reading.error))
+        if assembly.complete or reading.closed or not self._federation.holds(assembly):
+            yield await self._finish(assembly)
+        else:
+            received = assembly.received.messages()
+            yield self._reply(header, pb.UPLOAD_STATUS_PARTIAL, received)
 
-    async def _finish(self, assembly: UpdateAssembly, base: Version) -> pb.UploadReply:
+    async def _finish(self, assembly: UpdateAssembly) -> pb.UploadReply:
         header = assembly.header
         # Another stream of the same device may have been faster: a connection that seemed dead
         # can deliver its last packets after the device has resumed on a new one.
         if self._already_taken(header, assembly.device):
-            return await self._duplicate(header)
-        if not self._federation.holds(assembly):
-            raise UploadRefusedError(
-                pb.UPLOAD_STATUS_REFUSED_RULE, "the device has begun another upload since"
-            )
-        task = self._federation.tasks[header.task_index]
-        refusal = task.refuse(device=assembly.device, base_version=header.base_version)
-        if refusal is not None:
-            self._federation.drop_upload(assembly, refusal)
-            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, refusal)
+            return await self._duplicate(header, assembly.device)
         self._refuse_when_over()
         try:
-            applied = self._federation.finish_upload(assembly, base)
+            applied = await self._federation.finish_upload(assembly)
+        except UpdateDiscardedError as error:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_DISCARDED, str(error)) from error
         except ContributionRefusedError as error:
-            self._federation.drop_upload(assembly, str(error))
             raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, str(error)) from error
-        await self._make_durable()
-        reply = self._reply(header, pb.UPLOAD_STATUS_COMPLETE, assembly)
+        except CodecError as error:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
+        status = pb.UPLOAD_STATUS_COMPLETE if assembly.complete else pb.UPLOAD_STATUS_CLOSED
+        reply = self._reply(header, status, assembly.received.messages())
         reply.staleness = applied.staleness_versions
         return reply
 
-    async def _duplicate(self, header: pb.UploadHeader) -> pb.UploadReply:
+    async def _duplicate(self, header: pb.UploadHeader, device: int) -> pb.UploadReply:
         # Taken is not yet durable: the stream that completed the update may still wait for that.
-        await self._make_durable()
+        await self._federation.make_durable()
+        task = self._federation.tasks[header.task_index]
+        taken = task.taken_in_part.get(device)
+        if taken is not None and header.update_id == task.last_update[device]:
+            return self._reply(header, pb.UPLOAD_STATUS_CLOSED, taken)
         return self._reply(header, pb.UPLOAD_STATUS_DUPLICATE)
-
-    async def _make_durable(self) -> None:
-        try:
-            await self._federation.make_durable()
-        except CheckpointError as error:
-            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_STORAGE, str(error)) from error
 
     def _check_session(self, header: pb.UploadHeader) -> Session:
         session = self._federation.sessions.find(header.session)
@@ -223,19 +213,12 @@ class TransferService:
     def _check_header(self, header: pb.UploadHeader, session: Session) -> Version:
         task = self._federation.tasks[header.task_index]
         _check_shape(header, task.spec.dimension, session.samples[header.task_index])
-        bound = self._federation.config.upload_buffer_bytes
-        others = self._federation.announced_bytes(besides=(header.task_index, session.device))
-        if others + header.payload_bytes > bound:
-            raise UploadRefusedError(
-                pb.UPLOAD_STATUS_REFUSED_SHAPE,
-                f"unfinished uploads would exceed the server's bound of {bound} bytes",
-            )
         base = task.store.get(header.base_version)
         if base is None:
             raise UploadRefusedError(
                 pb.UPLOAD_STATUS_REFUSED_BASE_VERSION,
                 f"version {header.base_version} is not held; "
-                f"the newest is {task.store.newest.number}",
+                f"the newest is {task.store.shown.number}",
             )
         refusal = task.refuse(device=session.device, base_version=header.base_version)
         if refusal is not None:
@@ -246,12 +229,12 @@ class TransferService:
         self,
         header: pb.UploadHeader,
         status: pb.UploadStatus.ValueType,
-        assembly: UpdateAssembly | None = None,
+        received: Sequence[pb.PacketRange] = (),
     ) -> pb.UploadReply:
         return pb.UploadReply(
             status=status,
-            received=[] if assembly is None else merge_ranges(assembly.sequences),
-            newest_version=self._federation.tasks[header.task_index].store.newest.number,
+            received=received,
+            newest_version=self._federation.tasks[header.task_index].store.shown.number,
         )
 
 
@@ -263,17 +246,10 @@ async def _read_header(stream: AsyncIterator[bytes]) -> pb.UploadHeader:
         part = parse_upload_part(first)
     except FramingError as error:
         raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
-    if isinstance(part, memoryview):
+    if not isinstance(part, pb.UploadHeader):
         raise UploadRefusedError(
             pb.UPLOAD_STATUS_REFUSED_PACKET, "an upload must begin with its header"
         )
-    return part
-
-
-def _packet(data: bytes) -> memoryview:
-    part = parse_upload_part(data)
-    if not isinstance(part, memoryview):
-        raise FramingError("a second header in one upload")
     return part
 
 

@@ -8,11 +8,10 @@ import numpy as np
 from fadelab.experiment import ValidityConfig
 from fadelab.report.model import Run, ScheduleView
 from fadelab.results import schema
+from fadelab.results.ledger import add_ledgers
 from fadelab.results.throughput import Throughput, ThroughputDirection
 
-Counts = TypeVar(
-    "Counts", schema.DirectionBytes, schema.UpdateCounts, schema.Joules, schema.Connectivity
-)
+Counts = TypeVar("Counts", schema.UpdateCounts, schema.Joules, schema.Connectivity)
 
 BOUNDS = ValidityConfig(rate_ratio=(0.95, 1.05))
 DURATION_S = 60.0
@@ -50,13 +49,40 @@ def make_schedule(names: list[str], rng: np.random.Generator) -> ScheduleView:
 
 def make_direction(rng: np.random.Generator) -> schema.DirectionBytes:
     payload = int(rng.integers(1_000_000, 6_000_000))
-    framing, retransmitted = payload // 16, int(rng.integers(0, payload // 9))
+    parts = {
+        "payload": payload,
+        "packet_headers": payload // 400,
+        "framing": payload // 100,
+        "undelivered": 0,
+        "retransmitted": int(rng.integers(0, payload // 9)),
+        "ip_headers": payload // 25,
+        "ethernet": payload // 90,
+        "probes": 0,
+    }
+    residual, waiting = int(rng.integers(-900, 900)), 3_028
+    wire = sum(parts.values()) + residual - waiting
     return schema.DirectionBytes(
-        payload=payload,
-        framing=framing,
-        retransmitted=retransmitted,
-        wire=payload + framing + retransmitted,
+        **parts,
+        waiting=waiting,
+        residual=residual,
+        residual_percent=100 * residual / wire,
+        wire=wire,
+        device_end=wire,
     )
+
+
+def make_packets(ledger: schema.ByteLedger) -> list[schema.DevicePackets]:
+    return [
+        schema.DevicePackets(
+            direction=direction,
+            task="digits",
+            packet_class=name,
+            packets=way.packet_headers // 40,
+            payload=way.payload,
+            headers=way.packet_headers,
+        )
+        for direction, name, way in (("up", "update", ledger.up), ("down", "model", ledger.down))
+    ]
 
 
 def make_link(rng: np.random.Generator) -> schema.LinkFidelity:
@@ -153,8 +179,10 @@ def make_contacts(is_open: np.ndarray, t_s: np.ndarray) -> list[schema.Contact]:
 
 def make_device(contacts: list[schema.Contact], rng: np.random.Generator) -> schema.DeviceResult:
     updates = 2 + 3 * len(contacts)
+    ledger = schema.ByteLedger(up=make_direction(rng), down=make_direction(rng), connections=2)
     return schema.DeviceResult(
-        bytes=schema.ByteLedger(up=make_direction(rng), down=make_direction(rng)),
+        bytes=ledger,
+        packets=make_packets(ledger),
         updates=schema.UpdateCounts(started=updates, complete=updates - 1, partial=1, lost=0),
         staleness=schema.Staleness(
             versions=[int(v) for v in rng.poisson(4, updates)],
@@ -178,10 +206,7 @@ def add(rows: list[Counts]) -> Counts:
 def make_totals(devices: list[schema.DeviceResult]) -> schema.Totals:
     resume_ms = [time for device in devices for time in device.resume_ms]
     return schema.Totals(
-        bytes=schema.ByteLedger(
-            up=add([device.bytes.up for device in devices]),
-            down=add([device.bytes.down for device in devices]),
-        ),
+        bytes=add_ledgers(device.bytes for device in devices),
         updates=add([device.updates for device in devices]),
         staleness=schema.Staleness(
             versions=[v for device in devices for v in device.staleness.versions],
@@ -217,6 +242,7 @@ def make_task(wire_up_bytes: int, points: int = 40) -> schema.TaskResult:
         best=final,
         versions=max(0, points - 1),
         curve=curve,
+        rounds=[],
     )
 
 

@@ -90,6 +90,7 @@ class RunWriter:
         usual: dict[str, Any] = {
             "device": device,
             "task": "digits",
+            "base_version": 0,
             "packets": 4,
             "payload_bytes": 40_000,
             "mark_mono_s": None,
@@ -101,7 +102,7 @@ class RunWriter:
         self.write("server", t_s, event, **usual | fields)
 
     def account(self, device: int, **fields: Any) -> None:
-        usual = {
+        usual: dict[str, Any] = {
             f"{direction}_{name}": 0
             for direction in ("up", "down")
             for name in (
@@ -198,6 +199,9 @@ def write_device_0(run: RunWriter) -> None:
         "agent-0",
         0.4,
         "model_received",
+        task="digits",
+        version=0,
+        packets=7,
         payload_bytes=100_000,
         mark_mono_s=START_S + 0.2,
         last_mono_s=START_S + 0.4,
@@ -221,11 +225,24 @@ def write_device_0(run: RunWriter) -> None:
     )
     run.upload("upload_complete", 2.75, 0, staleness_versions=1, staleness_s=1.25)
     run.write("emulator", 1.52, "resumed", device=0, opened_mono_s=START_S + 1.5, resume_s=0.0125)
-    run.write("agent-0", 3.05, "agent_stopped", tcp_bytes_retransmitted=3_000, private_mib=6.0)
+    run.write("agent-0", 3.05, "agent_stopped", private_mib=6.0)
     run.account(
         0,
+        connections=3,
+        connections_missed=0,
+        up_tcp_bytes=84_000,
+        up_tcp_retransmitted_bytes=3_000,
+        up_tcp_segments=60,
+        up_tcp_header_bytes=60 * 52,
+        up_waiting_bytes=60,
         up_wire_bytes=90_000,
+        up_device_end_bytes=90_000,
+        down_tcp_bytes=105_500,
+        down_tcp_retransmitted_bytes=4_000,
+        down_tcp_segments=80,
+        down_tcp_header_bytes=80 * 52,
         down_wire_bytes=110_000,
+        down_device_end_bytes=110_000,
         up_programmed_bytes=80_000.0,
         up_achieved_bytes=79_000,
         up_stretches=1,
@@ -238,7 +255,7 @@ def write_device_1(run: RunWriter) -> None:
         run.write("agent-1", 0.6 + number, "plan")
     run.upload("upload_partial", 3.0, 1, packets=2, payload_bytes=20_000)
     run.upload("upload_abandoned", 2.0, 1, packets=0, payload_bytes=0)
-    run.write("agent-1", 3.05, "agent_stopped", tcp_bytes_retransmitted=0, private_mib=None)
+    run.write("agent-1", 3.05, "agent_stopped", private_mib=None)
     run.account(1, up_wire_bytes=25_000, down_wire_bytes=1_000)
 
 
@@ -259,7 +276,7 @@ def write_end(run: RunWriter) -> None:
         counted = {"counted_mono_s": START_S + t_s, "up_bytes": up_bytes, "down_bytes": 0}
         run.write("emulator", t_s, "wire", **counted)
     run.write("server", 3.0, "run_stopped", reason="the duration of 3 s is over")
-    run.write("server", 3.2, "tcp_sent", remote="10.77.1.1", bytes_retransmitted=4_000)
+    run.write("server", 3.2, "server_drained")
     run.lateness()
 
 

@@ -9,9 +9,8 @@ import jsonschema
 import pytest
 
 from fadelab.results.export_schema import SCHEMAS, export, outdated, schema_text
+from fadelab.results.ledger import add_ledgers
 from fadelab.results.schema import (
-    ByteLedger,
-    DirectionBytes,
     Joules,
     Lateness,
     Links,
@@ -22,7 +21,6 @@ from fadelab.results.schema import (
     UpdateCounts,
 )
 
-NOTHING = DirectionBytes(payload=0, framing=0, retransmitted=0, wire=0)
 SUMMARY = Summary(
     name="empty",
     valid=False,
@@ -43,7 +41,7 @@ SUMMARY = Summary(
     tasks={},
     devices={},
     total=Totals(
-        bytes=ByteLedger(up=NOTHING, down=NOTHING),
+        bytes=add_ledgers([]),
         updates=UpdateCounts(started=0, complete=0, partial=0, lost=0),
         staleness=Staleness(versions=[], seconds=[]),
         leaked_packets=0,

@@ -17,9 +17,7 @@ from run_record import (
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.results.compute import compute_summary
 from fadelab.results.schema import (
-    ByteLedger,
     Contact,
-    DirectionBytes,
     Joules,
     Lateness,
     Staleness,
@@ -65,19 +63,20 @@ def test_the_curve_is_in_the_order_of_versions_with_the_bytes_sent_until_then(
     assert (task.final, task.best, task.versions) == (0.6, 0.7, 2)
 
 
-def test_bytes_of_each_direction_add_up(summary: Summary) -> None:
-    assert summary.devices["0"].bytes == ByteLedger(
-        up=DirectionBytes(payload=80_000, framing=7_000, retransmitted=3_000, wire=90_000),
-        down=DirectionBytes(payload=100_000, framing=6_000, retransmitted=4_000, wire=110_000),
+def test_bytes_are_explained_where_connections_were_seen_and_residual_elsewhere(
+    summary: Summary,
+) -> None:
+    seen, unseen, total = (
+        summary.devices["0"].bytes,
+        summary.devices["1"].bytes,
+        summary.total.bytes,
     )
-    assert summary.devices["1"].bytes == ByteLedger(
-        up=DirectionBytes(payload=20_000, framing=5_000, retransmitted=0, wire=25_000),
-        down=DirectionBytes(payload=0, framing=1_000, retransmitted=0, wire=1_000),
-    )
-    assert summary.total.bytes == ByteLedger(
-        up=DirectionBytes(payload=100_000, framing=12_000, retransmitted=3_000, wire=115_000),
-        down=DirectionBytes(payload=100_000, framing=7_000, retransmitted=4_000, wire=111_000),
-    )
+    assert (seen.connections, unseen.connections, total.connections) == (3, None, None)
+    # 87 960 bytes were sent, 60 of them still waited.
+    assert (seen.up.framing, seen.up.retransmitted, seen.up.residual) == (680, 3_000, 2_100)
+    assert (unseen.up.payload, unseen.up.packet_headers, unseen.up.residual) == (20_000, 80, 4_920)
+    assert (total.up.payload, total.up.residual, total.up.wire) == (100_000, 7_020, 115_000)
+    assert (total.down.payload, total.down.residual, total.down.wire) == (100_000, 220, 111_000)
 
 
 def test_updates_are_complete_partial_or_lost(summary: Summary) -> None:

@@ -45,7 +45,7 @@ class HandRadio:
     def __init__(self, *, is_open: bool = True, rate_bps: float = 1e9) -> None:
         self.elapsed_s = 0.0
         self.rate_bps = rate_bps
-        self.opened = asyncio.Event()
+        self.opened, self.closed = asyncio.Event(), asyncio.Event()
         self._asked = 0
         self._curious: list[tuple[int, asyncio.Event]] = []
         self.per_question_s = 0.0
@@ -66,6 +66,14 @@ class HandRadio:
 
     async def contact(self) -> None:
         await self.opened.wait()
+
+    def blink(self) -> None:
+        """End the contact window; the next one begins at once."""
+        self.closed.set()
+        self.closed.clear()
+
+    async def loss_of_contact(self) -> None:
+        await self.closed.wait()
 
     def open_s(self) -> float:
         self._asked += 1

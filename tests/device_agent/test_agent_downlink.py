@@ -1,9 +1,9 @@
 """Downloads: resumed after a cut, and nothing damaged is taken for a model."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.device_agent.agent_harness import (
     large_config,
     proxied,
 )
-from tests.server.harness import RUN, Running, initial_vector, make_config, offer, running
+from tests.server.harness import F32, RUN, Running, initial_vector, make_config, offer, running
 
 from fadelab_agent.downlink import Downlink, Model, ModelDamagedError
 from fadelab_agent.progress import StalledError
@@ -39,6 +39,11 @@ from fadelab_proto.wire import (
 
 PACKETS = 100
 PACKET_ON_THE_WIRE = 512 + 40 + 60
+
+
+def publish(server: Running, vector: F32) -> None:
+    store = server.federation.tasks[0].store
+    store.show(store.publish(vector, 0.0))
 
 
 @asynccontextmanager
@@ -59,7 +64,7 @@ async def session(server: Running) -> int:
 def test_a_version_arrives_whole(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(large_config(tmp_path)) as server:
-            server.federation.tasks[0].store.publish(initial_vector(LARGE) * 2, 0.0)
+            publish(server, initial_vector(LARGE) * 2)
             channel = server.connect(f"127.0.0.1:{server.port}")
             token = await session(server)
             async with downlink(tmp_path, channel) as down:
@@ -84,7 +89,7 @@ def test_a_download_that_was_cut_goes_on_where_it_stood(tmp_path: Path) -> None:
             fetching = asyncio.create_task(down.fetch(session=token, task_index=0, dimension=LARGE))
             await proxy.held.wait()
             # What is asked for is the newest version; a newer one must not get mixed in.
-            server.federation.tasks[0].store.publish(initial_vector(LARGE) * 2, 0.0)
+            publish(server, initial_vector(LARGE) * 2)
             proxy.cut()
             model = await fetching
             assert model.version == 0
@@ -110,7 +115,7 @@ def test_a_version_that_went_while_the_connection_was_cut_is_replaced_by_the_new
             fetching = asyncio.create_task(down.fetch(session=token, task_index=0, dimension=LARGE))
             await proxy.held.wait()
             for factor in (2, 3):
-                server.federation.tasks[0].store.publish(initial_vector(LARGE) * factor, 0.0)
+                publish(server, initial_vector(LARGE) * factor)
             proxy.cut()
             model = await fetching
             assert model.version == 2
@@ -178,12 +183,12 @@ def info(**changes: int) -> bytes:
 
 
 def packets(**changes: int) -> list[Packet]:
-    chunks = DenseF32().encode(VECTOR, max_payload_bytes=512)
+    chunks = DenseF32().chunks(VECTOR, max_payload_bytes=512)
     return [
-        replace(
+        dataclasses.replace(
             Packet(
                 packet_class=pb.PACKET_CLASS_MODEL,
-                codec=DenseF32.NUMBER,
+                codec=chunk.codec,
                 task_index=0,
                 device=0,
                 run_id=RUN,
@@ -195,8 +200,8 @@ def packets(**changes: int) -> list[Packet]:
                 packets=len(chunks),
                 payload=chunk.payload,
             ),
-            **changes,  # type: ignore[arg-type]
-        )
+            **changes,
+        )  # type: ignore[arg-type]
         for sequence, chunk in enumerate(chunks)
     ]
 

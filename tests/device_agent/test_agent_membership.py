@@ -56,7 +56,8 @@ def begin(server: Running) -> None:
 
 
 def publish(server: Running) -> None:
-    server.federation.tasks[0].store.publish(initial_vector(), 0.0)
+    store = server.federation.tasks[0].store
+    store.show(store.publish(initial_vector(), 0.0))
     server.federation.changed.notify()
 
 

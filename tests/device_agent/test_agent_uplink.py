@@ -83,7 +83,7 @@ def the_upload(folder: Path) -> dict[str, Any]:
 
 def held_packets(server: Running) -> int:
     upload = server.federation.uploads.get((0, 0))
-    return 0 if upload is None else len(upload.sequences)
+    return 0 if upload is None else len(upload.received)
 
 
 def mixed_in() -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -183,8 +183,7 @@ def test_a_lost_session_is_told_and_a_new_one_goes_on(tmp_path: Path) -> None:
     go(scenario)
 
 
-def test_a_server_that_was_restarted_gets_everything_anew(tmp_path: Path) -> None:
-    """Unfinished uploads are not in a checkpoint: what was acknowledged packet-wise is sent again."""
+def test_a_server_that_was_restarted_gets_only_what_it_lacks(tmp_path: Path) -> None:
     config = large_config(tmp_path, aggregation=FEDASYNC)
 
     async def scenario() -> None:
@@ -202,19 +201,20 @@ def test_a_server_that_was_restarted_gets_everything_anew(tmp_path: Path) -> Non
                 uploading = asyncio.create_task(up.upload(update, outcome))
                 await proxy.held.wait()
                 await until(server, lambda: held_packets(server) >= 20)
-                port = server.port
+                held, port = held_packets(server), server.port
                 await server.server._data.stop(None)
                 await server.server._local.stop(None)
                 async with resumed(config, port) as again:
                     proxy.cut()
                     with pytest.raises(SessionLostError):
                         await uploading
+                    before = outcome.packets_sent
                     device = await joined(again)
                     update.header.session = device.session
                     await up.upload(update, outcome)
                     assert outcome.status == pb.UPLOAD_STATUS_COMPLETE
                     assert outcome.acknowledged == set(range(PACKETS))
-                    assert outcome.packets_sent >= PACKETS + 20
+                    assert outcome.packets_sent - before <= PACKETS - held
                     assert again.federation.tasks[0].store.newest.number == 2
         assert [event["duplicates"] for event in logged(tmp_path, "upload_complete")] == [0, 0]
 
@@ -298,5 +298,43 @@ def test_attempts_that_move_nothing_end_with_the_figures(tmp_path: Path) -> None
             ):
                 await up.upload(encoded(device.update()))
         assert len(agent_events(tmp_path, "upload_interrupted")) == 3
+
+    go(scenario)
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [("keep", pb.UPLOAD_STATUS_CLOSED), ("discard", pb.UPLOAD_STATUS_DISCARDED)],
+)
+def test_an_update_that_its_window_cuts_ends_with_what_arrived(
+    tmp_path: Path, policy: str, status: int
+) -> None:
+    async def scenario() -> None:
+        radio = HandRadio()
+        async with (
+            running(large_config(tmp_path, partial_updates=policy)) as server,
+            proxied(server, hold_up=30000) as (proxy, channel),
+            uplink(tmp_path, channel, radio=radio) as up,
+        ):
+            device = await joined(server)
+            uploading = asyncio.create_task(up.upload(large_update(device), gives_up=True))
+            await proxy.held.wait()
+            await until(server, lambda: held_packets(server) >= 20)
+            radio.blink()
+            proxy.cut()
+            outcome = await uploading
+            assert outcome.status == status
+            assert outcome.given_up
+            kept = outcome.acknowledged
+            if policy == "keep":
+                assert 20 <= len(kept) < PACKETS
+                expected = np.linspace(-1, 1, LARGE, dtype=np.float32)
+                for sequence in kept:
+                    part = slice(128 * sequence, 128 * (sequence + 1))
+                    expected[part] += np.float32(0.5) * DELTA[part]
+                np.testing.assert_allclose(newest(server), expected, atol=1e-6)
+            else:
+                assert kept == set()
+                assert server.federation.tasks[0].updates == 0
 
     go(scenario)

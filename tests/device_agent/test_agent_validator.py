@@ -38,7 +38,7 @@ def publish(server: Running, versions: int) -> None:
     store = server.federation.tasks[0].store
     for _ in range(versions):
         number = store.newest.number + 1
-        store.publish(np.full(DIMENSION, number, dtype=np.float32), 0.0)
+        store.show(store.publish(np.full(DIMENSION, number, dtype=np.float32), 0.0))
     server.federation.changed.notify()
 
 

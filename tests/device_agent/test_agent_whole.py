@@ -182,38 +182,6 @@ def test_a_restarted_server_gets_every_update_once(tmp_path: Path) -> None:
     go(scenario)
 
 
-def test_rounds_that_a_restarted_server_lost_are_answered_anew(tmp_path: Path) -> None:
-    """The device trains from a version that was published, but not on the disk when the server died."""
-    config = make_config(tmp_path, aggregation=FEDAVG, devices=1, stop=ends_at(3))
-    training, go_on = threading.Event(), threading.Event()
-
-    def before_training(number: int) -> None:
-        if number == 2:
-            (saved,) = config.checkpoint_dir.iterdir()
-            saved.replace(tmp_path / "version 1")
-        if number == 3:
-            training.set()
-            go_on.wait(30)
-
-    async def scenario() -> None:
-        work = FakeWork(before_training=before_training)
-        async with running(config) as server:
-            port = server.port
-            one = asyncio.create_task(agent(tmp_path, port, work).run())
-            await all_present(server, 1)
-            begin(server)
-            await asyncio.to_thread(training.wait, 30)
-        (saved,) = config.checkpoint_dir.iterdir()
-        (tmp_path / "version 1").replace(saved)
-        async with resumed(config, port) as again:
-            assert again.federation.tasks[0].store.newest.number == 1
-            go_on.set()
-            await one
-            assert again.federation.tasks[0].store.newest.number == 3
-
-    go(scenario)
-
-
 @pytest.mark.parametrize(
     ("work", "changes", "reason"),
     [
@@ -271,11 +239,12 @@ def test_sent_and_memory_add_up_to_all_updates(
 ) -> None:
     """Top-k keeps a third; the second update is refused as a whole."""
     arrived = np.zeros(DIMENSION, dtype=np.float32)
-    apply, refuse = TaskState.apply, TaskState.refuse
+    combine, refuse = TaskState.combine, TaskState.refuse
 
-    def note(self: TaskState, assembly: UpdateAssembly, *rest: Any) -> Any:
-        arrived[:] += assembly.vector()
-        return apply(self, assembly, *rest)
+    def note(self: TaskState, assembly: UpdateAssembly, read: Any) -> Any:
+        for segment in assembly.segments(read):
+            segment.add_to(arrived)
+        return combine(self, assembly, read)
 
     def refuse_second(self: TaskState, **asked: int) -> str | None:
         upload = server_uploads.get((0, 0))
@@ -283,7 +252,7 @@ def test_sent_and_memory_add_up_to_all_updates(
         return "not this one" if second else refuse(self, **asked)
 
     server_uploads: dict[tuple[int, int], UpdateAssembly] = {}
-    monkeypatch.setattr(TaskState, "apply", note)
+    monkeypatch.setattr(TaskState, "combine", note)
     monkeypatch.setattr(TaskState, "refuse", refuse_second)
 
     async def scenario() -> None:
@@ -328,6 +297,7 @@ async def train_until_the_stop(
             loop = TrainerLoop(
                 DeviceTerms(
                     run_id=RUN,
+                    seed=0,
                     device=0,
                     max_payload_bytes=512,
                     uplink_power_w=0.2,

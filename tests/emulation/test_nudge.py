@@ -33,7 +33,7 @@ def resumption(nudged: bool) -> tuple[bool, bool]:
     backend.apply(make_tick(1, 1e6, is_open=False))
     sender.send(b"waiting")
     time.sleep(0.05)
-    waited = backend.uplink_backlog_bytes(0) > 0
+    waited = backend.waiting_bytes()[0, 0] > 0
     opened = traffic.change_tbf(topology.gate_open(topology.DEVICE_INDEX))
     backend.namespaces[0].netlink.change([opened])
     if nudged:

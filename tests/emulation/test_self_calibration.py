@@ -8,6 +8,7 @@ from fadelab_emulation.backends.choice import Variant
 from fadelab_emulation.backends.factory import make_backend
 from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.backends.topology import DEVICE_INDEX, shaper_class
+from fadelab_emulation.delay_probe import PROBE_FRAME_BYTES
 from fadelab_emulation.delay_watch import DelayWatch, TimedDelay
 from fadelab_emulation.link_state import plain_tick
 from fadelab_emulation.netlink import traffic
@@ -58,7 +59,7 @@ def test_a_link_that_does_not_obey_is_found_out() -> None:
     assert in_sandbox(misprogrammed) == pytest.approx(5e5, rel=0.1)
 
 
-def watched() -> tuple[list[TimedDelay], list[TimedDelay]]:
+def watched() -> tuple[list[TimedDelay], list[TimedDelay], list[int]]:
     backend = make_backend(Variant.LITE_CBPF, plan(), SystemClock())
     watch = DelayWatch(backend)
     tick = plain_tick(RATES_BPS, RATES_BPS)
@@ -73,12 +74,13 @@ def watched() -> tuple[list[TimedDelay], list[TimedDelay]]:
         found += watch.after_tick(claimed, backend.sample(), 1.5)
         if len(found) == 12:
             break
-    return undelayed, found
+    return undelayed, found, watch.sent_bytes.tolist()
 
 
 def test_a_delay_that_is_missing_is_seen() -> None:
-    undelayed, found = in_sandbox(watched)
+    undelayed, found, sent_bytes = in_sandbox(watched)
     assert undelayed == []
+    assert sent_bytes == [PROBE_FRAME_BYTES] * 6
     assert sorted((timed.device, timed.direction) for timed in found) == [
         (device, way) for device in range(6) for way in ("down", "up")
     ]

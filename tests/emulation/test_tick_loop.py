@@ -171,6 +171,16 @@ def test_what_the_links_carried_is_counted_once_a_second_and_at_the_end(tmp_path
         assert wire[0]["counted_mono_s"] == pytest.approx(START_S, abs=1.5 * STEP_S)
 
 
+def test_what_crossed_the_links_before_the_loop_is_not_the_runs(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        made.backend.apply(RadioWorld(made.config, made.devices, 1).step())
+        made.loop.begin(START_S)
+        made.run(3)
+        assert len(made.backend.applied) == 5
+        assert made.events("wire")[-1]["up_bytes"] == 4 * made.devices
+        assert made.counters[-1].up.wire_bytes.tolist() == [4] * made.devices
+
+
 def snr_db(made: Bench, device: int) -> list[float]:
     return [float(tick.snr_up_db[device]) for tick in made.ticks]
 

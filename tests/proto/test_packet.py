@@ -17,7 +17,7 @@ def packets(draw: st.DrawFn) -> Packet:
     total = draw(st.integers(1, 0xFFFF))
     return Packet(
         packet_class=draw(st.sampled_from([pb.PACKET_CLASS_UPDATE, pb.PACKET_CLASS_MODEL])),
-        codec=draw(st.sampled_from([pb.CODEC_DENSE_F32, pb.CODEC_TOPK])),
+        codec=draw(st.sampled_from([pb.CODEC_DENSE_F32, pb.CODEC_SPARSE])),
         task_index=draw(u(8)),
         device=draw(u(16)),
         run_id=draw(u(32)),

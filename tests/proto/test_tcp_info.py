@@ -1,12 +1,13 @@
 """Counters of this process's TCP connections, and hanging up."""
 
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from fadelab_proto.process_memory import private_memory_mib
-from fadelab_proto.tcp_info import TcpCounters, TcpLedger, hang_up
+from fadelab_proto.tcp_info import NOTHING_SENT, TcpCounters, TcpLedger, hang_up, parse_tcp_info
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -92,8 +93,32 @@ def test_the_ledger_leaves_the_descriptors_open(pair: Pair) -> None:
 
 
 def test_counters_add_up() -> None:
-    assert TcpCounters(1, 2) + TcpCounters(10, 20) == TcpCounters(11, 22)
-    assert TcpLedger().total() == TcpCounters(0, 0)
+    assert TcpCounters(1, 2, 3, 4) + TcpCounters(10, 20, 30, 40) == TcpCounters(11, 22, 33, 44)
+    assert TcpLedger().total() == NOTHING_SENT
+
+
+@pytest.mark.parametrize(("options", "header"), [(0b0111, 52), (0b0110, 40)])
+def test_headers_follow_from_segments_and_the_timestamps_option(options: int, header: int) -> None:
+    info = bytearray(232)
+    info[5] = options
+    info[136:140] = (7).to_bytes(4, sys.byteorder)
+    info[200:208] = (9000).to_bytes(8, sys.byteorder)
+    info[208:216] = (1448).to_bytes(8, sys.byteorder)
+    assert parse_tcp_info(bytes(info)) == TcpCounters(9000, 1448, 7, 7 * header)
+
+
+def test_an_old_kernels_figures_are_none() -> None:
+    assert parse_tcp_info(bytes(215)) is None
+
+
+def test_segments_are_counted_with_their_headers(pair: Pair) -> None:
+    client, server = pair
+    send(client, server, 1000)
+    ledger = TcpLedger()
+    ledger.update()
+    found = ledger.total()
+    assert found.segments_sent >= 3
+    assert found.header_bytes in (40 * found.segments_sent, 52 * found.segments_sent)
 
 
 def test_hanging_up_ends_connections_on_both_sides(pair: Pair) -> None:

@@ -139,11 +139,13 @@ def make_update(
     samples: int = SAMPLES,
     codec: Codec | None = None,
 ) -> Update:
-    chunks = (codec or DenseF32()).encode(delta, max_payload_bytes=PAYLOAD_BYTES)
+    draw = np.random.default_rng(update_id)
+    encoding = (codec or DenseF32()).encode(delta, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
+    chunks = encoding.chunks
     packets = [
         Packet(
-            packet_class=pb.PACKET_CLASS_UPDATE,
-            codec=(codec or DenseF32()).NUMBER,
+            packet_class=chunk.packet_class,
+            codec=chunk.codec,
             task_index=0,
             device=device,
             run_id=RUN,
@@ -258,6 +260,7 @@ async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIter
                 await channel.close()
             await server._data.stop(None)
             await server._local.stop(None)
+            await server.federation.keeper.log.close()
 
 
 def ranges(reply: pb.UploadReply) -> list[tuple[int, int]]:

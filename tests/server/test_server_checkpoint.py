@@ -1,4 +1,3 @@
-import asyncio
 import errno
 import io
 import json
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from fadelab_server import checkpoint
-from fadelab_server.checkpoint import FILE_NAME, Arrays, Checkpointer, CheckpointError
+from fadelab_server.checkpoint import FILE_NAME, Arrays, CheckpointError
 
 ARRAYS: Arrays = {"0.vector": np.arange(3, dtype=np.float32), "0.pending.samples": np.array(7)}
 
@@ -111,62 +110,3 @@ def test_a_checkpoint_torn_or_damaged_anywhere_is_refused(tmp_path: Path) -> Non
     path.write_bytes(whole[:position] + b"\xff" + whole[position + 1 :])
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         checkpoint.load(tmp_path)
-
-
-def test_many_waiters_share_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[object] = []
-    state = {"taken": 0}
-    save = checkpoint.save
-
-    def count(directory: Path, meta: dict[str, object], arrays: Arrays) -> None:
-        writes.append(meta["taken"])
-        save(directory, meta, arrays)
-
-    async def take(checkpointer: Checkpointer) -> None:
-        state["taken"] += 1
-        mine = state["taken"]
-        await checkpointer.durable()
-        # What is on the disk when the promise is kept includes this very contribution.
-        on_disk = checkpoint.load(tmp_path)[0]["taken"]
-        assert isinstance(on_disk, int)
-        assert on_disk >= mine
-
-    async def scenario() -> None:
-        checkpointer = Checkpointer(tmp_path, lambda: (dict(state), ARRAYS))
-        first = asyncio.create_task(take(checkpointer))
-        await asyncio.sleep(0)
-        await asyncio.gather(first, *(take(checkpointer) for _ in range(50)))
-        assert len(writes) <= 3
-        await take(checkpointer)
-
-    monkeypatch.setattr(checkpoint, "save", count)
-    asyncio.run(scenario())
-    assert writes[-1] == 52
-
-
-def test_every_waiter_hears_of_a_failure_and_later_ones_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        checkpointer = Checkpointer(tmp_path, lambda: ({}, ARRAYS))
-        with monkeypatch.context() as patch:
-            patch.setattr("os.fsync", disk_full)
-            outcomes = await asyncio.gather(
-                *(checkpointer.durable() for _ in range(3)), return_exceptions=True
-            )
-        assert [type(outcome) for outcome in outcomes] == [CheckpointError] * 3
-        await checkpointer.durable()
-
-    asyncio.run(scenario())
-    assert checkpoint.load(tmp_path)[0] == {}
-
-
-def test_an_unforeseen_error_reaches_whoever_waits(tmp_path: Path) -> None:
-    def broken() -> tuple[dict[str, object], Arrays]:
-        raise ZeroDivisionError("a defect")
-
-    async def main() -> None:
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(Checkpointer(tmp_path, broken).durable(), 5)
-
-    asyncio.run(main())

@@ -5,12 +5,12 @@ from fadelab_server.model_store import ModelStore, Version
 
 
 def store(history_bytes: int) -> ModelStore:
-    return ModelStore(Version(0, np.zeros(100, dtype=np.float32), 0.0), history_bytes)
+    return ModelStore([Version(0, np.zeros(100, dtype=np.float32), 0.0)], history_bytes)
 
 
 def publish(models: ModelStore, count: int) -> None:
     for number in range(1, count + 1):
-        models.publish(np.full(100, number, dtype=np.float32), float(number))
+        models.show(models.publish(np.full(100, number, dtype=np.float32), float(number)))
 
 
 @pytest.mark.parametrize(("budget", "kept"), [(0, 2), (799, 2), (1199, 2), (1200, 3), (2000, 5)])
@@ -39,3 +39,18 @@ def test_published_vectors_cannot_be_changed() -> None:
     publish(models, 1)
     with pytest.raises(ValueError, match="read-only"):
         models.newest.vector[0] = 1
+
+
+def test_a_version_is_seen_only_when_it_is_shown() -> None:
+    models = store(10_000)
+    publish(models, 1)
+    second, third = (models.publish(np.zeros(100, dtype=np.float32), 0.0) for _ in range(2))
+    assert models.newest is third
+    assert models.shown.number == 1
+    assert models.get(2) is None
+    assert models.after(0) == [models.shown]
+    models.show(third)
+    models.show(second)
+    assert models.shown is third
+    assert models.after(1) == [second, third]
+    assert [version.number for version in models.held()] == [0, 1, 2, 3]

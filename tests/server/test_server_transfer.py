@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
+import threading
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import grpc
@@ -15,6 +15,7 @@ from tests.server.harness import (
     Device,
     Running,
     ServeDevice,
+    Update,
     begin,
     initial_vector,
     logged,
@@ -29,7 +30,6 @@ from fadelab_proto.codecs import TopK
 from fadelab_proto.codecs import decode as decode_payload
 from fadelab_proto.packet import Packet
 from fadelab_proto.wire import NEWEST_VERSION, frame_packet
-from fadelab_server import checkpoint
 
 
 def vector_of(packets: list[Packet]) -> F32:
@@ -102,11 +102,14 @@ def test_a_fetch_needs_a_session_and_a_task(serve_device: ServeDevice) -> None:
 def test_an_upload_is_answered_packet_by_packet_and_taken(serve_device: ServeDevice) -> None:
     async def scenario(server: Running, device: Device) -> None:
         replies = await device.upload(device.update(2.0).messages([2, 0, 1]))
-        assert [ranges(reply) for reply in replies] == [[], [(2, 2)], [(0, 0), (2, 2)], [(0, 2)]]
-        assert [reply.status for reply in replies] == [
-            *[pb.UPLOAD_STATUS_RECEIVING] * 3,
-            pb.UPLOAD_STATUS_COMPLETE,
-        ]
+        # What is durable at the same time is acknowledged together.
+        steps = [[], [(2, 2)], [(0, 0), (2, 2)], [(0, 2)]]
+        told = [ranges(reply) for reply in replies]
+        assert told[-1] == steps[-1]
+        assert [steps.index(own) for own in told] == sorted({steps.index(own) for own in told})
+        receiving = [reply.status for reply in replies[:-1]]
+        assert set(receiving) == {pb.UPLOAD_STATUS_RECEIVING}
+        assert replies[-1].status == pb.UPLOAD_STATUS_COMPLETE
         assert (replies[-1].newest_version, replies[-1].staleness) == (1, 0)
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
         assert server.federation.uploads == {}
@@ -212,15 +215,13 @@ def test_a_duplicate_is_acknowledged_only_once_it_is_durable(
 ) -> None:
     async def scenario(server: Running, device: Device) -> None:
         loop = asyncio.get_running_loop()
-        writing, may_write = asyncio.Event(), asyncio.Event()
-        save = checkpoint.save
+        writing, may_write = asyncio.Event(), threading.Event()
 
-        def hold(*arguments: Any) -> None:
+        def hold(_: int) -> None:
             loop.call_soon_threadsafe(writing.set)
-            asyncio.run_coroutine_threadsafe(may_write.wait(), loop).result()
-            save(*arguments)
+            may_write.wait()
 
-        monkeypatch.setattr(checkpoint, "save", hold)
+        monkeypatch.setattr("os.fdatasync", hold)
         first = asyncio.create_task(device.send(device.update()))
         await writing.wait()
         second = asyncio.create_task(device.send(device.update()))
@@ -231,7 +232,8 @@ def test_a_duplicate_is_acknowledged_only_once_it_is_durable(
         assert not second.done()
         may_write.set()
         assert (await first).status == pb.UPLOAD_STATUS_COMPLETE
-        assert (await second).status == pb.UPLOAD_STATUS_DUPLICATE
+        assert (await second).status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE)
+        assert server.federation.tasks[0].updates == 1
 
     serve_device(scenario)
 
@@ -243,7 +245,7 @@ def test_a_full_disk_refuses_the_upload_and_stops_the_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async def scenario(server: Running, device: Device) -> None:
-        monkeypatch.setattr("os.fsync", disk_full)
+        monkeypatch.setattr("os.fdatasync", disk_full)
         reply = await device.send(device.update())
         assert reply.status == pb.UPLOAD_STATUS_REFUSED_STORAGE
         assert "No space left on device" in reply.reason
@@ -251,5 +253,52 @@ def test_a_full_disk_refuses_the_upload_and_stops_the_run(
         assert "No space left on device" in (server.federation.stop_reason or "")
         again = await device.send(device.update())
         assert again.status == pb.UPLOAD_STATUS_REFUSED_DRAINING
+
+    serve_device(scenario)
+
+
+def closed(device: Device, update: Update, sequences: list[int]) -> list[bytes]:
+    """Return the messages of an update that its device gives up after some packets."""
+    close = pb.UploadPart(close=pb.UploadClose()).SerializeToString()
+    return [*update.messages(sequences), close]
+
+
+def test_what_arrived_of_an_update_that_was_closed_counts(serve_device: ServeDevice) -> None:
+    async def scenario(server: Running, device: Device) -> None:
+        update = device.update(2.0)
+        *_, reply = await device.upload(closed(device, update, [0, 2]))
+        assert reply.status == pb.UPLOAD_STATUS_CLOSED
+        assert ranges(reply) == [(0, 0), (2, 2)]
+        expected = initial_vector()
+        expected[:128] += 1
+        expected[256:] += 1
+        np.testing.assert_allclose(newest(server), expected, atol=1e-6)
+        # Whoever did not hear the reply asks again, and is told the same.
+        again = await device.send(update)
+        assert (again.status, ranges(again)) == (pb.UPLOAD_STATUS_CLOSED, [(0, 0), (2, 2)])
+        assert server.federation.tasks[0].updates == 1
+
+    serve_device(scenario, partial_updates="keep")
+
+
+@pytest.mark.parametrize(("policy", "sequences"), [("discard", [0, 2]), ("keep", [])])
+def test_a_closed_update_of_which_nothing_counts_is_discarded(
+    serve_device: ServeDevice, policy: str, sequences: list[int]
+) -> None:
+    async def scenario(server: Running, device: Device) -> None:
+        *_, reply = await device.upload(closed(device, device.update(), sequences))
+        assert reply.status == pb.UPLOAD_STATUS_DISCARDED
+        assert server.federation.uploads == {}
+        assert server.federation.tasks[0].updates == 0
+        reply = await device.send(device.update(update_id=2))
+        assert reply.status == pb.UPLOAD_STATUS_COMPLETE
+
+    serve_device(scenario, partial_updates=policy)
+
+
+def test_a_complete_update_may_be_closed_too(serve_device: ServeDevice) -> None:
+    async def scenario(server: Running, device: Device) -> None:
+        *_, reply = await device.upload(closed(device, device.update(), [0, 1, 2]))
+        assert reply.status == pb.UPLOAD_STATUS_COMPLETE
 
     serve_device(scenario)

@@ -51,15 +51,13 @@ def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(run: Ru
     assert "src=" not in report
 
 
-def test_bytes_add_up_and_come_from_the_interfaces(run: Run) -> None:
+def test_wire_bytes_come_from_the_interfaces_and_no_packet_came_twice(run: Run) -> None:
     ended = run("bytes", "duration_s=8")
     accounts = {e["device"]: e for e in events(ended.run_dir, "link_account")}
     for name, device in ended.summary["devices"].items():  # type: ignore[attr-defined]
         for direction in ("up", "down"):
-            found = device["bytes"][direction]
-            kinds = found["payload"] + found["framing"] + found["retransmitted"]
-            assert found["wire"] == kinds == accounts[int(name)][f"{direction}_wire_bytes"]
-            assert found["framing"] > 0
+            found = device["bytes"][direction]["wire"]
+            assert found == accounts[int(name)][f"{direction}_wire_bytes"] > 0
     uploads = events(ended.run_dir, "upload_complete")
     for upload in uploads:
         assert upload["duplicates"] == 0

@@ -148,9 +148,9 @@ async def _send(folder: Path, device: int, rate_bps: float, dimension: int, addr
 
 
 def _update(device: int, dimension: int, session: int) -> EncodedUpdate:
-    codec = DenseF32()
-    vector = np.random.default_rng(device).standard_normal(dimension, dtype=np.float32)
-    chunks = codec.encode(vector, max_payload_bytes=_PAYLOAD_BYTES)
+    draw = np.random.default_rng(device)
+    vector = draw.standard_normal(dimension, dtype=np.float32)
+    encoding = DenseF32().encode(vector, max_payload_bytes=_PAYLOAD_BYTES, generator=draw)
     identity = UpdateIdentity(
         run_id=_RUN_ID,
         device=device,
@@ -161,7 +161,7 @@ def _update(device: int, dimension: int, session: int) -> EncodedUpdate:
         dimension=dimension,
         samples=1,
     )
-    return encode_update(identity, codec, chunks)
+    return encode_update(identity, encoding)
 
 
 def _read(folder: Path, rates_bps: Sequence[float]) -> list[Calibration]:

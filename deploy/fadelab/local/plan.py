@@ -135,6 +135,7 @@ class LocalPlan:
     def server(self, *, dimension: int, layout_hash: int) -> ServerConfig:
         """Return the server's configuration, given what only the model knows."""
         experiment = self.experiment
+        pieces = experiment.method.pieces()
         return ServerConfig(
             run_id=self.run_id,
             listen=SERVER,
@@ -150,7 +151,8 @@ class LocalPlan:
                     initial=self.initial_path,
                 ),
             ),
-            aggregation=experiment.method.pieces().aggregation,
+            aggregation=pieces.aggregation,
+            partial_updates="keep" if pieces.cut_updates == "keep" else "discard",
             stop=StopConfig(duration_s=experiment.duration_s, max_versions=experiment.max_versions),
             max_payload_bytes=experiment.transport.max_payload_bytes,
             time_scale=self.time_scale,
@@ -162,12 +164,14 @@ class LocalPlan:
         pieces = experiment.method.pieces()
         return AgentConfig(
             run_id=self.run_id,
+            seed=experiment.seed,
             device=device,
             server=SERVER,
             radio_socket=self.radio_socket,
             events_dir=self.events_dir,
             policy=pieces.policy,
             error_memory=pieces.error_memory,
+            gives_up=pieces.cut_updates != "resume",
             max_payload_bytes=experiment.transport.max_payload_bytes,
             uplink_power_w=experiment.radio.uplink_power_w,
             downlink_power_w=experiment.radio.downlink_power_w,

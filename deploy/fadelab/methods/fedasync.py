@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fadelab.methods.base import MethodPieces
+from fadelab.methods.base import CutUpdates, MethodPieces
 from fadelab_agent.policy import DenseConfig, PolicyConfig
 from fadelab_proto.config import StrictModel
 from fadelab_server.config import FedAsyncConfig, PolynomialStaleness, StalenessConfig
@@ -25,10 +25,15 @@ class FedAsyncMethod(StrictModel):
     error_memory: bool = Field(
         default=True, description="Keep what was not sent for the next update."
     )
+    cut_updates: CutUpdates = Field(
+        "resume",
+        description="What becomes of an update that the end of a contact window cuts: resumed in "
+        "the next one; or ended, and what has arrived is kept or discarded.",
+    )
 
     def pieces(self) -> MethodPieces:
         """Return the server's and the devices' parts."""
         aggregation = FedAsyncConfig(
             alpha=self.alpha, staleness=self.staleness, max_staleness=self.max_staleness
         )
-        return MethodPieces(aggregation, self.upload, self.error_memory)
+        return MethodPieces(aggregation, self.upload, self.error_memory, self.cut_updates)

@@ -7,13 +7,14 @@ from fadelab.report.coverage import field_map, timeline
 from fadelab.report.devices import device_table, manifest
 from fadelab.report.fidelity import fidelity
 from fadelab.report.learning import learning
+from fadelab.report.ledger import ledger
 from fadelab.report.markup import Markup, tag
 from fadelab.report.model import Run
 from fadelab.report.overview import heading, key_figures, marks, verdict
 from fadelab.report.proof import proof
+from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
-from fadelab.report.traffic import ledger, staleness
 
 _SECTIONS = (
     heading,

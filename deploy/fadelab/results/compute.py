@@ -8,13 +8,12 @@ import numpy as np
 
 from fadelab.results.connectivity import total as total_connectivity
 from fadelab.results.devices import device_results
+from fadelab.results.ledger import Ledger, add_ledgers
 from fadelab.results.links import links_result
 from fadelab.results.record import RunRecord, number
 from fadelab.results.schema import (
-    ByteLedger,
     ConnectivityTotals,
     DeviceResult,
-    DirectionBytes,
     Joules,
     Lateness,
     Staleness,
@@ -36,8 +35,9 @@ def compute_summary(run_dir: Path) -> Summary:
     """
     record = RunRecord.load(run_dir)
     experiment = record.experiment
-    devices = device_results(record, experiment.devices.count)
-    tasks = task_results(record)
+    ledger = Ledger(record, experiment.devices.count)
+    devices = device_results(record, ledger, experiment.devices.count)
+    tasks = task_results(record, ledger)
     total = _totals(devices.values())
     links = links_result(record)
     lateness = _lateness(record)
@@ -79,10 +79,7 @@ def _totals(devices: Iterable[DeviceResult]) -> Totals:
     found = list(devices)
     resumes = [ms for device in found for ms in device.resume_ms]
     return Totals(
-        bytes=ByteLedger(
-            up=_add_bytes(device.bytes.up for device in found),
-            down=_add_bytes(device.bytes.down for device in found),
-        ),
+        bytes=add_ledgers(device.bytes for device in found),
         updates=UpdateCounts(
             started=sum(d.updates.started for d in found),
             complete=sum(d.updates.complete for d in found),
@@ -101,16 +98,6 @@ def _totals(devices: Iterable[DeviceResult]) -> Totals:
             uplink=sum(d.joules.uplink for d in found),
             downlink=sum(d.joules.downlink for d in found),
         ),
-    )
-
-
-def _add_bytes(directions: Iterable[DirectionBytes]) -> DirectionBytes:
-    found = list(directions)
-    return DirectionBytes(
-        payload=sum(d.payload for d in found),
-        framing=sum(d.framing for d in found),
-        retransmitted=sum(d.retransmitted for d in found),
-        wire=sum(d.wire for d in found),
     )
 
 

@@ -3,17 +3,9 @@
 from dataclasses import dataclass
 
 from fadelab.results.fidelity import LinkEvidence
+from fadelab.results.ledger import Ledger
 from fadelab.results.record import Event, RunRecord, by_device, number
-from fadelab.results.schema import (
-    ByteLedger,
-    Contact,
-    DeviceResult,
-    DirectionBytes,
-    Joules,
-    Staleness,
-    UpdateCounts,
-)
-from fadelab_emulation.backends.topology import device_address
+from fadelab.results.schema import Contact, DeviceResult, Joules, Staleness, UpdateCounts
 from fadelab_emulation.schedule import contact_windows
 
 _ENDED_ON_SERVER = ("upload_complete", "upload_partial", "upload_abandoned")
@@ -32,20 +24,21 @@ class _Evidence:
     left: Event | None
     joined: Event | None
     energy: Joules
-    down_retransmitted: int
     windows: list[tuple[float, float]]
 
 
-def device_results(record: RunRecord, devices: int) -> dict[str, DeviceResult]:
+def device_results(record: RunRecord, ledger: Ledger, devices: int) -> dict[str, DeviceResult]:
     """Return every device's result, by its number as text."""
     links = LinkEvidence(record, devices)
     return {
-        str(evidence.device): _result(record, links, evidence)
+        str(evidence.device): _result(record, links, ledger, evidence)
         for evidence in _gather(record, devices)
     }
 
 
-def _result(record: RunRecord, links: LinkEvidence, evidence: _Evidence) -> DeviceResult:
+def _result(
+    record: RunRecord, links: LinkEvidence, ledger: Ledger, evidence: _Evidence
+) -> DeviceResult:
     complete = evidence.uploads["upload_complete"]
     ended = [event for name in _ENDED_ON_SERVER for event in evidence.uploads[name]]
     partial = [
@@ -54,17 +47,9 @@ def _result(record: RunRecord, links: LinkEvidence, evidence: _Evidence) -> Devi
         for event in evidence.uploads[name]
         if number(event, "packets") > 0
     ]
-    payload_up = int(sum(number(event, "payload_bytes") for event in ended))
-    payload_down = int(sum(number(event, "payload_bytes") for event in evidence.models))
-    retransmitted_up = int(number(evidence.left or {}, "tcp_bytes_retransmitted"))
-    account = links.account(evidence.device)
     return DeviceResult(
-        bytes=ByteLedger(
-            up=_direction(payload_up, retransmitted_up, number(account, "up_wire_bytes")),
-            down=_direction(
-                payload_down, evidence.down_retransmitted, number(account, "down_wire_bytes")
-            ),
-        ),
+        bytes=ledger.of_device(evidence.device, links.account(evidence.device)),
+        packets=ledger.device_packets(evidence.device),
         updates=UpdateCounts(
             started=evidence.plans,
             complete=len(complete),
@@ -104,10 +89,6 @@ def _gather(record: RunRecord, devices: int) -> list[_Evidence]:
             "joined",
         )
     }
-    retransmitted = {
-        str(event["remote"]): int(number(event, "bytes_retransmitted"))
-        for event in record.of("server", "tcp_sent")
-    }
     return [
         _Evidence(
             device=device,
@@ -122,7 +103,6 @@ def _gather(record: RunRecord, devices: int) -> list[_Evidence]:
                 uplink=_sum(own["upload_ended"][device], "uplink_j"),
                 downlink=_sum(own["model_received"][device], "downlink_j"),
             ),
-            down_retransmitted=retransmitted.get(device_address(device), 0),
             windows=windows[device],
         )
         for device in range(devices)
@@ -138,15 +118,6 @@ def _windows(record: RunRecord, devices: int) -> list[list[tuple[float, float]]]
         [(round(start, 6), round(min(end, end_s), 6)) for start, end in found if start < end_s]
         for found in contact_windows(record.schedule)
     ]
-
-
-def _direction(payload: int, retransmitted: int, wire: float) -> DirectionBytes:
-    return DirectionBytes(
-        payload=payload,
-        retransmitted=retransmitted,
-        framing=int(wire) - payload - retransmitted,
-        wire=int(wire),
-    )
 
 
 def _memory(evidence: _Evidence) -> float | None:

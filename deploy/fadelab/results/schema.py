@@ -21,6 +21,29 @@ class CurvePoint(StrictModel):
     wire_up_bytes: int = Field(description="Uplink wire bytes of all devices up to then.")
 
 
+class PacketBytes(StrictModel):
+    """Packets of one class that came through, each counted once."""
+
+    direction: Literal["up", "down"]
+    packet_class: str = Field(description="For example 'update', 'sign', 'modulus' or 'model'.")
+    packets: int
+    payload: int = Field(description="Bytes that the codec wrote.")
+    headers: int = Field(description="Bytes of the packets' own headers, 40 for each.")
+
+
+class DevicePackets(PacketBytes):
+    """Those of one device and task, over all versions."""
+
+    task: str
+
+
+class RoundPackets(PacketBytes):
+    """Those of one model version, over all devices."""
+
+    version: int = Field(description="The one that updates were trained from, or that was fetched.")
+    devices: int = Field(description="How many devices they came from or went to.")
+
+
 class TaskResult(StrictModel):
     """What was learned for one task."""
 
@@ -30,18 +53,50 @@ class TaskResult(StrictModel):
     best: float | None
     versions: int = Field(description="Versions published, without the initial one.")
     curve: list[CurvePoint]
+    rounds: list[RoundPackets] = Field(description="Packets by version, direction and class.")
 
 
 class DirectionBytes(StrictModel):
-    """Where the bytes of one direction went; the three kinds add up to ``wire``."""
+    """Where the bytes of one direction went.
 
-    payload: int = Field(description="Codec output (uplink) or model values (downlink).")
-    framing: int = Field(
-        description="Packet headers, gRPC, HTTP/2, TCP/IP, Ethernet, acknowledgements, control: "
-        "what is left of the wire bytes."
+    Everything down to ``probes``, less ``waiting`` and with ``residual``, adds up to ``wire``.
+    """
+
+    payload: int = Field(
+        description="Bytes that codecs wrote, of packets that the other end took, each once."
     )
-    retransmitted: int = Field(description="TCP payload bytes sent again (kernel's TCP_INFO).")
-    wire: int = Field(description="All layer-2 bytes, from the interface counters.")
+    packet_headers: int = Field(description="Those packets' own headers, 40 bytes for each.")
+    framing: int = Field(
+        description="What else TCP carried, as it was first sent: gRPC, HTTP/2 and protobuf, calls "
+        "that are not transfers, and packets that were cut off or came a second time."
+    )
+    undelivered: int = Field(
+        description="Packets in datagrams that were lost, refused or came a second time."
+    )
+    retransmitted: int = Field(description="What TCP sent again.")
+    ip_headers: int = Field(
+        description="Headers of TCP and UDP and of IP, acknowledgements without data included."
+    )
+    ethernet: int = Field(description="Ethernet headers, 14 bytes for each segment or datagram.")
+    probes: int = Field(description="Frames with which the emulator timed the link's delay.")
+    waiting: int = Field(
+        description="Counted above but not on the wire: what waited at the shaper at the end."
+    )
+    residual: int = Field(
+        description="What is left of the wire bytes: options of selective acknowledgements, resets, "
+        "ICMP, and (negative) what a full queue or an interface that was down has dropped."
+    )
+    residual_percent: float | None = Field(
+        description="Residual over wire; null if nothing crossed the link."
+    )
+    wire: int = Field(
+        description="Layer-2 bytes that crossed the link, by the interface counters of the "
+        "server's end; what measured the link before the run is left out."
+    )
+    device_end: int = Field(
+        description="The same by the counters of the device's end. A relay's links differ by what "
+        "it dropped or lost in between."
+    )
 
 
 class ByteLedger(StrictModel):
@@ -49,6 +104,10 @@ class ByteLedger(StrictModel):
 
     up: DirectionBytes
     down: DirectionBytes
+    connections: int | None = Field(
+        description="TCP connections, attempts included; null if the kernel did not tell of all of them: what they "
+        "would explain is in the residual."
+    )
 
 
 class UpdateCounts(StrictModel):
@@ -152,6 +211,7 @@ class DeviceResult(StrictModel):
     """Everything measured for one device."""
 
     bytes: ByteLedger
+    packets: list[DevicePackets] = Field(description="By direction, task and packet class.")
     updates: UpdateCounts
     staleness: Staleness
     contacts: list[Contact]
@@ -246,7 +306,7 @@ class Totals(StrictModel):
 class Summary(StrictModel):
     """``summary.json``: what a run found, and whether it may be believed."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str
     valid: bool
     invalid_reasons: list[str]

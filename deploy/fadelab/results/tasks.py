@@ -2,17 +2,18 @@
 
 import numpy as np
 
+from fadelab.results.ledger import Ledger
 from fadelab.results.record import RunRecord, number
 from fadelab.results.schema import CurvePoint, TaskResult
 
 
-def task_results(record: RunRecord) -> dict[str, TaskResult]:
+def task_results(record: RunRecord, ledger: Ledger) -> dict[str, TaskResult]:
     """Return the result of every task of the run."""
     name = record.experiment.task.name
-    return {name: _result(record, name)}
+    return {name: _result(record, ledger, name)}
 
 
-def _result(record: RunRecord, name: str) -> TaskResult:
+def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
     start_mono_s = record.start_mono_s or 0.0
     published = {0: 0.0}
     for event in record.of("server", "version_published"):
@@ -46,4 +47,5 @@ def _result(record: RunRecord, name: str) -> TaskResult:
         best=max(values) if values else None,
         versions=max(published),
         curve=curve,
+        rounds=ledger.rounds(name),
     )

@@ -5,13 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fadelab_agent.policy.base import Observation, Plan, Policy
+from fadelab_agent.policy.codec_config import CodecConfig
 from fadelab_agent.policy.dense import Dense
+from fadelab_agent.policy.fixed_codec import FixedCodec
 from fadelab_agent.policy.fixed_fraction import FixedFraction
 from fadelab_proto.config import StrictModel
 
 __all__ = [
     "Dense",
     "DenseConfig",
+    "FixedCodec",
+    "FixedCodecConfig",
     "FixedFraction",
     "FixedFractionConfig",
     "Observation",
@@ -35,7 +39,16 @@ class FixedFractionConfig(StrictModel):
     fraction: float = Field(gt=0, le=1, description="Share of the entries that is kept.")
 
 
-PolicyConfig = Annotated[DenseConfig | FixedFractionConfig, Field(discriminator="kind")]
+class FixedCodecConfig(StrictModel):
+    """Write every update with the same codec."""
+
+    kind: Literal["codec"] = "codec"
+    codec: CodecConfig
+
+
+PolicyConfig = Annotated[
+    DenseConfig | FixedFractionConfig | FixedCodecConfig, Field(discriminator="kind")
+]
 
 
 def build_policy(config: PolicyConfig) -> Policy:
@@ -45,3 +58,5 @@ def build_policy(config: PolicyConfig) -> Policy:
             return Dense()
         case FixedFractionConfig(fraction=fraction):
             return FixedFraction(fraction)
+        case FixedCodecConfig(codec=codec):
+            return FixedCodec(codec)

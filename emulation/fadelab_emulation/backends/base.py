@@ -1,7 +1,7 @@
 """What every link back-end offers to the emulator's tick loop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,18 @@ class LinkCounters:
 
     up: DirectionCounters
     down: DirectionCounters
+
+    def wire_since(self, earlier: "LinkCounters") -> "LinkCounters":
+        """Return the same with what crossed the links counted from an earlier reading on."""
+        up, down = (
+            replace(
+                now,
+                wire_bytes=now.wire_bytes - before.wire_bytes,
+                wire_packets=now.wire_packets - before.wire_packets,
+            )
+            for now, before in ((self.up, earlier.up), (self.down, earlier.down))
+        )
+        return LinkCounters(up, down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,10 @@ class LinkBackend(Protocol):
 
     def counters(self) -> LinkCounters:
         """Read the interfaces and return all counts since the start."""
+        ...
+
+    def waiting_bytes(self) -> IntArray:
+        """Return the layer-2 bytes that wait to be sent, up and down; shape ``(2, devices)``."""
         ...
 
     def close(self) -> None:

@@ -155,11 +155,13 @@ class KernelBackend:
         for device, passed in zip(due, self._window.passed(due), strict=True):
             self._leaks.begin(device, *passed)
 
-    def uplink_backlog_bytes(self, device: int) -> int:
-        """Return how many bytes wait in a device's uplink queues."""
-        netlink, index = self._links.sender(device, Direction.UP)
-        (answer,) = netlink.query([traffic.read_shaper(index)])
-        return traffic.parse_shaper(answer).backlog_bytes
+    def waiting_bytes(self) -> IntArray:
+        """Return the layer-2 bytes that wait to be sent, up and down; shape ``(2, devices)``.
+
+        Unlike a sample's they include the packet that a closed gate has taken from the shaper.
+        """
+        devices = range(len(self._open))
+        return np.array([[self._backlog_bytes(d, way) for d in devices] for way in Direction])
 
     def resume_fileno(self) -> int:
         """Return a descriptor that becomes readable when a reopened uplink has resumed."""
@@ -237,10 +239,16 @@ class KernelBackend:
         for place in self._places(device):
             self._rates.set_rate(place, 0.0, now_s)
 
+    def _backlog_bytes(self, device: int, direction: Direction) -> int:
+        """Return how many bytes wait in the queues of a direction."""
+        netlink, index = self._links.sender(device, direction)
+        (answer,) = netlink.query([traffic.read_shaper(index)])
+        return traffic.parse_shaper(answer).backlog_bytes
+
     def _open_links(self, opening: list[int]) -> None:
         self._update_leaks([device for device in opening if self._leaks.counting(device)])
         if self._links.uplinks_arrive_here:
-            waiting = [device for device in opening if self.uplink_backlog_bytes(device) > 0]
+            waiting = [d for d in opening if self._backlog_bytes(d, Direction.UP) > 0]
             if waiting:
                 self._probe.watch([self._ports[Direction.UP][device].index for device in waiting])
         for device in opening:

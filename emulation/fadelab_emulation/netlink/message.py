@@ -24,6 +24,7 @@ CHANGE = 0
 """Alter an existing object in place; a missing one is an error."""
 
 NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
 NETLINK_NETFILTER = 12
 
 _NLMSG_ERROR = 2
@@ -38,6 +39,7 @@ _SOL_NETLINK = 270
 _ANSWER_TIMEOUT = struct.pack("@ll", 30, 0)
 """The kernel answers in microseconds; an answer still missing then will never come."""
 
+_NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHECK = 12
@@ -238,6 +240,23 @@ class NetlinkSocket:
                     raise _error(dump, flags, body)
                 found.append(body)
 
+    def join(self, group: int) -> None:
+        """Have the kernel tell this socket of what happens, unasked."""
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def unasked(self) -> list[bytes]:
+        """Return the bodies of what the kernel has told so far; never waits.
+
+        Raises OSError (ENOBUFS) once if it had more to tell than there was room for.
+        """
+        found: list[bytes] = []
+        while True:
+            try:
+                data = self._receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return found
+            found += [body for _, _, _, body in _messages(data)]
+
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._socket.fileno()
@@ -261,14 +280,14 @@ class NetlinkSocket:
         if _libc.send(self._descriptor, data, len(data), 0) < 0:
             raise _os_error("send to the kernel")
 
-    def _receive_into_buffer(self) -> int:
-        size = _libc.recv(self._descriptor, _buffers.answer, _BATCH_BYTES, 0)
+    def _receive_into_buffer(self, flags: int = 0) -> int:
+        size = _libc.recv(self._descriptor, _buffers.answer, _BATCH_BYTES, flags)
         if size < 0:
             raise _os_error("receive from the kernel")
         return int(size)
 
-    def _receive(self) -> bytes:
-        size = self._receive_into_buffer()
+    def _receive(self, flags: int = 0) -> bytes:
+        size = self._receive_into_buffer(flags)
         return ctypes.string_at(_buffers.answer, size)
 
     def _await_end(self, requests: Sequence[Request], base: int, final: tuple[int, ...]) -> None:

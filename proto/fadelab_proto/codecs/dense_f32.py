@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs.base import F32, Chunk, CodecError, Segment, check_finite
+from fadelab_proto.codecs.base import F32, Chunk, CodecError, Encoding, Segment, check_finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +15,29 @@ class DenseF32:
 
     NUMBER: ClassVar[int] = pb.CODEC_DENSE_F32
 
-    def encode(self, vector: F32, *, max_payload_bytes: int) -> list[Chunk]:
+    def encode(
+        self,
+        vector: F32,
+        *,
+        max_payload_bytes: int,
+        generator: np.random.Generator,  # noqa: ARG002
+    ) -> Encoding:
         """Cut the vector into runs of at most ``max_payload_bytes // 4`` entries."""
+        chunks = self.chunks(vector, max_payload_bytes=max_payload_bytes)
+        return Encoding(chunks, self.nominal_bits(len(vector)))
+
+    def chunks(self, vector: F32, *, max_payload_bytes: int) -> tuple[Chunk, ...]:
+        """Return what ``encode`` writes, which takes no chance."""
         check_finite(vector)
         step = max_payload_bytes // 4
         if step == 0:
             raise CodecError(f"max_payload_bytes is {max_payload_bytes}; a float32 takes 4")
         little = np.ascontiguousarray(vector, dtype="<f4")
-        return [
-            Chunk(first, len(run), run.tobytes())
+        return tuple(
+            Chunk(first, len(run), run.tobytes(), self.NUMBER)
             for first in range(0, len(little), step)
             if len(run := little[first : first + step])
-        ]
+        )
 
     @staticmethod
     def decode(payload: bytes | memoryview, *, first: int, count: int) -> Segment:
@@ -40,4 +51,8 @@ class DenseF32:
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:  # noqa: ARG002
         """Return ``32 * dimension``: packets add no payload bits of their own."""
+        return 32 * dimension
+
+    def nominal_bits(self, dimension: int) -> int:
+        """Return ``32 * dimension``."""
         return 32 * dimension

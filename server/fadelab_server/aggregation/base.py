@@ -1,12 +1,16 @@
 """What an aggregation rule is: contributions in, now and then a new global vector out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_proto.codecs import Segment
+
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
 Roster = frozenset[int]
 
@@ -18,12 +22,17 @@ class Contribution:
     device: int
     base: F32
     """The global vector that local training started from."""
-    delta: F32
-    """Local result minus ``base``, as far as the codec kept it."""
+    segments: Sequence[Segment]
+    """Local result minus ``base``, as far as the codec kept it, in pieces that add up to it."""
     base_version: int
     staleness: int
     """Versions published since ``base_version``."""
     samples: int
+
+    def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
+        """Add ``weight`` times the update to ``vector`` in place."""
+        for segment in self.segments:
+            segment.add_to(vector, weight)
 
 
 class AggregationRule(Protocol):

@@ -34,9 +34,9 @@ class FedAsync:
     def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:  # noqa: ARG002
         """Return ``(1 - a) newest + a (base + delta)``."""
         mixing = np.float32(self._alpha * self._weight(contribution.staleness))
-        local = contribution.base + contribution.delta
         # Written as a convex combination, which stays finite whenever both models are.
-        result: F32 = (np.float32(1) - mixing) * newest + mixing * local
+        result: F32 = (np.float32(1) - mixing) * newest + mixing * contribution.base
+        contribution.add_to(result, float(mixing))
         return result
 
     def roster_changed(self, *, newest: F32, roster: Roster) -> F32 | None:  # noqa: ARG002

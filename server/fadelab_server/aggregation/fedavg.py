@@ -32,7 +32,7 @@ class FedAvg:
 
     def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:
         """Add ``samples * delta``; average when enough devices have contributed."""
-        self._sum += contribution.samples * contribution.delta.astype(np.float64)
+        contribution.add_to(self._sum, contribution.samples)
         self._samples += contribution.samples
         self._devices.add(contribution.device)
         return self.roster_changed(newest=newest, roster=roster)

@@ -143,6 +143,11 @@ class RelayBackend:
             *(self._direction(reading, direction, leaked[direction]) for direction in Direction)
         )
 
+    def waiting_bytes(self) -> IntArray:
+        """Return the layer-2 bytes that wait to be sent, up and down; shape ``(2, devices)``."""
+        waiting: IntArray = self._shared.read_lanes().backlog_bytes.sum(axis=-1)
+        return waiting
+
     def overflowed_packets(self) -> IntArray:
         """Return how many packets found their queue full, shape ``(2, devices, lanes)``."""
         return self._shared.read_lanes().overflowed_packets

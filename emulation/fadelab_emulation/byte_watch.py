@@ -1,0 +1,127 @@
+"""What the links carried by the accounts of those at their ends: TCP, interfaces, shapers, probes.
+
+The back-end counts what crosses a link. Here is what should add up to it, and what it is made of.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from fadelab_emulation.backends.base import IntArray, LinkBackend
+from fadelab_emulation.backends.topology import DEVICE_INDEX, device_address
+from fadelab_emulation.delay_probe import PROBE_FRAME_BYTES
+from fadelab_emulation.delay_watch import DelayWatch
+from fadelab_emulation.namespaces import run_in_each
+from fadelab_emulation.netlink import links
+from fadelab_emulation.tcp_watch import TcpWatch
+from fadelab_emulation.window import BackendChoice
+from fadelab_proto.events import EventLog
+from fadelab_proto.tcp_info import TcpCounters
+
+_ETHERNET_BYTES = 14
+Fields = dict[str, int]
+
+
+class ByteWatch:
+    """Counts from its making on, which is to be before the first connection.
+
+    Where the kernel does not tell of TCP connections, an event ``connections_unseen`` says why and
+    accounts lack what would be known of them.
+
+    Args:
+        backend: the links.
+        log: where the event goes.
+        delay_watch: what sends probes over the links, if anything does.
+
+    """
+
+    def __init__(
+        self, backend: LinkBackend, log: EventLog, delay_watch: DelayWatch | None = None
+    ) -> None:
+        self._backend = backend
+        self._delay_watch = delay_watch
+        self._tcp: TcpWatch | None = None
+        addresses = [device_address(device) for device in range(len(backend.namespaces))]
+        try:
+            self._tcp = TcpWatch(backend.namespaces, addresses)
+        except OSError as error:
+            log.write("connections_unseen", reason=str(error))
+        self._before = self._device_ends()
+        self._datagrams_before = self._datagrams()
+
+    def update(self) -> None:
+        """Take in what the kernel has told of TCP connections; never waits."""
+        if self._tcp is not None:
+            self._tcp.update()
+
+    def accounts(self) -> list[Fields]:
+        """Return each device's account in fields of its ``link_account`` event."""
+        ends = self._device_ends() - self._before
+        waiting = self._backend.waiting_bytes()
+        probes = np.zeros(len(ends), dtype=np.int64)
+        if self._delay_watch is not None:
+            probes = self._delay_watch.sent_bytes
+        datagrams = self._datagrams() - self._datagrams_before - probes // PROBE_FRAME_BYTES
+        found: list[Fields] = []
+        for device in range(len(ends)):
+            fields: Fields = {"up_datagrams": int(datagrams[device])}
+            for way, direction in enumerate(("up", "down")):
+                fields |= {
+                    f"{direction}_device_end_bytes": int(ends[device, way]),
+                    f"{direction}_waiting_bytes": int(waiting[way, device]),
+                    f"{direction}_probe_bytes": int(probes[device]),
+                }
+            found.append(fields)
+        if self._tcp is not None:
+            for device, fields in enumerate(_tcp_fields(self._tcp)):
+                found[device] |= fields
+        return found
+
+    def close(self) -> None:
+        """Close all sockets."""
+        if self._tcp is not None:
+            self._tcp.close()
+
+    def _device_ends(self) -> IntArray:
+        """Return layer-2 bytes that left and came to each device's interface."""
+        namespaces = self._backend.namespaces
+        read = [
+            links.parse_counters(namespace.netlink.query([links.read_counters(DEVICE_INDEX)])[0])
+            for namespace in namespaces
+        ]
+        # A TUN interface counts packets without the header that the links' rates include.
+        extra = _ETHERNET_BYTES if self._backend.name == BackendChoice.RELAY else 0
+        return np.array(
+            [(c.tx_bytes + extra * c.tx_packets, c.rx_bytes + extra * c.rx_packets) for c in read],
+            dtype=np.int64,
+        ).reshape(-1, 2)
+
+    def _datagrams(self) -> IntArray:
+        """Return how many datagrams each device has sent, shape ``(devices,)``."""
+        return np.array(run_in_each(self._backend.namespaces, _datagrams_sent), dtype=np.int64)
+
+
+def _datagrams_sent() -> int:
+    """Return how many UDP datagrams the calling thread's network has taken for sending."""
+    lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
+    names, counts = (line.split() for line in lines if line.startswith("Udp:"))
+    return int(counts[names.index("OutDatagrams")])
+
+
+def _tcp_fields(tcp: TcpWatch) -> list[Fields]:
+    up, down = tcp.sent()
+    return [
+        {"connections": tcp.connections(device), "connections_missed": int(not tcp.is_complete)}
+        | _named("up", sent)
+        | _named("down", received)
+        for device, (sent, received) in enumerate(zip(up, down, strict=True))
+    ]
+
+
+def _named(direction: str, sent: TcpCounters) -> Fields:
+    return {
+        f"{direction}_tcp_bytes": sent.bytes_sent,
+        f"{direction}_tcp_retransmitted_bytes": sent.bytes_retransmitted,
+        f"{direction}_tcp_segments": sent.segments_sent,
+        f"{direction}_tcp_header_bytes": sent.header_bytes,
+    }

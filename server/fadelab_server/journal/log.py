@@ -1,0 +1,240 @@
+"""An append-only log with group commit: one flush to the disk for all that has come meanwhile."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fadelab_server.journal.segments import (
+    FRAME_BYTES,
+    JournalError,
+    Record,
+    frame,
+    read_segment,
+    segment_path,
+    segment_starts,
+    sync_directory,
+)
+
+_MOST_PIECES = 1000
+"""Of one system call; Linux takes 1024."""
+
+
+class Log:
+    """Append records, and learn when they are durable.
+
+    A thread of its own writes: whoever appends never waits for the disk. ``append`` may be called
+    from any thread, everything else from the event loop's.
+
+    Args:
+        directory: where the segments lie; it is made.
+        segment_bytes: a segment that has become longer than this is followed by a new one.
+        sync: whether durable means on the disk; otherwise the kernel has it, so that it survives
+            the end of this process but not the machine's.
+
+    Raises:
+        JournalError: if the directory cannot be written.
+
+    """
+
+    def __init__(self, directory: Path, *, segment_bytes: int = 1 << 25, sync: bool = True) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._sync = sync
+        self._condition = threading.Condition()
+        self._pending: list[bytes | memoryview] = []
+        self._closing = False
+        self._error: JournalError | None = None
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._loop = asyncio.get_running_loop()
+        with _refusals(f"open the journal in {directory}"):
+            directory.mkdir(parents=True, exist_ok=True)
+            starts = segment_starts(directory)
+            self._start = starts[-1] if starts else 0
+            self._file = os.open(
+                segment_path(directory, self._start), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644
+            )
+            sync_directory(directory)
+            self._end = self._start + os.fstat(self._file).st_size
+        self._durable = self._end
+        self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def end(self) -> int:
+        """Position after the last record appended."""
+        return self._end
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much was appended and is not durable yet."""
+        return self._end - self._durable
+
+    def append(self, kind: int, body: bytes | memoryview, *, summed: bool = True) -> int:
+        """Append a record; return the position after it, to wait for.
+
+        Args:
+            kind: what the record is, 0 to 255.
+            body: what it says; it must not be changed afterwards.
+            summed: whether the record's checksum shall cover the body.
+
+        Raises:
+            JournalError: if an earlier record could not be written.
+
+        """
+        head = frame(kind, body, summed=summed)
+        with self._condition:
+            if self._error is not None:
+                raise self._error
+            self._pending += (head, body)
+            self._end += FRAME_BYTES + len(body)
+            self._condition.notify()
+            return self._end
+
+    async def durable(self, position: int) -> None:
+        """Return once everything before ``position`` is durable.
+
+        Raises:
+            JournalError: if it could not be written.
+
+        """
+        if self._error is not None:
+            raise self._error
+        if position <= self._durable:
+            return
+        done = self._loop.create_future()
+        self._waiting.append((position, done))
+        await done
+
+    async def close(self) -> None:
+        """Write what is pending and end the thread; a second call changes nothing."""
+        if not self._thread.is_alive() and self._closing:
+            return
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        await asyncio.to_thread(self._thread.join)
+        os.close(self._file)
+
+    def release(self, before: int) -> None:
+        """Delete the segments that hold nothing from position ``before`` on."""
+        starts = segment_starts(self._directory)
+        for start, following in itertools.pairwise(starts):
+            if following <= before:
+                segment_path(self._directory, start).unlink(missing_ok=True)
+
+    def _write_all(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._pending or self._closing)
+                pieces, self._pending = self._pending, []
+                end = self._end
+            if not pieces:
+                return
+            try:
+                with _refusals(f"write the journal in {self._directory}"):
+                    self._write(pieces, end)
+            except JournalError as error:
+                with self._condition:
+                    self._error = error
+                self._tell(self._fail)
+                return
+            self._tell(lambda end=end: self._now_durable(end))  # type: ignore[misc]
+
+    def _write(self, pieces: Sequence[bytes | memoryview], end: int) -> None:
+        for first in range(0, len(pieces), _MOST_PIECES):
+            _write_whole(self._file, pieces[first : first + _MOST_PIECES])
+        if self._sync:
+            os.fdatasync(self._file)
+        if end - self._start > self._segment_bytes:
+            os.close(self._file)
+            self._start = end
+            self._file = os.open(
+                segment_path(self._directory, end), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644
+            )
+            sync_directory(self._directory)
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        # A loop that has ended has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def _now_durable(self, end: int) -> None:
+        self._durable = end
+        waiting, self._waiting = self._waiting, []
+        for position, done in waiting:
+            if position > end:
+                self._waiting.append((position, done))
+            elif not done.done():
+                done.set_result(None)
+
+    def _fail(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, done in waiting:
+            if not done.done():
+                done.set_exception(self._error or JournalError("the journal is closed"))
+
+
+def replay(directory: Path, intact: Callable[[int, memoryview], bool]) -> Iterator[Record]:
+    """Yield all records that a directory holds, and cut off a torn end.
+
+    Args:
+        directory: where the segments lie; none are there before the first record.
+        intact: see :func:`~fadelab_server.journal.segments.read_segment`.
+
+    Raises:
+        JournalError: if a record before the last segment's end is damaged.
+
+    """
+    starts = segment_starts(directory)
+    for start, following in itertools.zip_longest(starts, starts[1:]):
+        end = start
+        path = segment_path(directory, start)
+        with _refusals(f"read the journal in {directory}"):
+            for record in read_segment(path, start, intact):
+                end = record.end
+                yield record
+            if following is None:
+                os.truncate(path, end - start)
+            elif end != following:
+                raise JournalError(f"{path} is damaged at byte {end - start}")
+
+
+def read_body(directory: Path, position: int, length: int) -> bytes:
+    """Return the body, of this length, of the record at a position.
+
+    Raises:
+        JournalError: if it is not, or no longer, there.
+
+    """
+    start = max((own for own in segment_starts(directory) if own <= position), default=0)
+    with _refusals(f"read the journal in {directory}"):
+        file = os.open(segment_path(directory, start), os.O_RDONLY)
+        try:
+            body = os.pread(file, length, position - start + FRAME_BYTES)
+        finally:
+            os.close(file)
+    if len(body) < length:
+        raise JournalError(f"the journal in {directory} has no whole record at {position}")
+    return body
+
+
+def _write_whole(file: int, pieces: Sequence[bytes | memoryview]) -> None:
+    left = list(pieces)
+    while left:
+        written = os.writev(file, left)
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = memoryview(left[0])[written:]
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"cannot {what}: {error}") from error

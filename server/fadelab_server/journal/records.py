@@ -1,0 +1,144 @@
+"""What the journal says: announced updates, their packets, and every decision in its order.
+
+Decisions are JSON objects, announcements and packets are as they came over the wire. Whatever else
+a decision depends on is in it (times, rosters) or follows from the records before it.
+"""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.packet import PacketError, parse_packet
+from fadelab_server.journal.segments import JournalError
+
+_ANNOUNCED = struct.Struct("<Hd")
+_BASE = struct.Struct("<BId")
+
+
+class Kind(IntEnum):
+    """What a record is; the numbers are in files: never reuse one."""
+
+    ANNOUNCED = 1
+    PACKET = 2
+    APPLIED = 3
+    DROPPED = 4
+    ROSTER = 5
+    STARTED = 6
+    BASE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A device will send an update."""
+
+    device: int
+    now_s: float
+    header: pb.UploadHeader
+
+    def encode(self) -> bytes:
+        """Return the record's body."""
+        return _ANNOUNCED.pack(self.device, self.now_s) + self.header.SerializeToString()
+
+    @staticmethod
+    def decode(body: memoryview) -> "Announced":
+        """Return what a body says."""
+        device, now_s = _ANNOUNCED.unpack_from(body)
+        header = pb.UploadHeader.FromString(bytes(body[_ANNOUNCED.size :]))
+        return Announced(device, now_s, header)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A version that an update was trained from and that no snapshot holds."""
+
+    task: int
+    version: int
+    published_mono_s: float
+    vector: NDArray[np.float32]
+
+    def encode(self) -> bytes:
+        """Return the record's body."""
+        head = _BASE.pack(self.task, self.version, self.published_mono_s)
+        return head + self.vector.astype("<f4").tobytes()
+
+    @staticmethod
+    def decode(body: memoryview) -> "Base":
+        """Return what a body says."""
+        task, version, published_mono_s = _BASE.unpack_from(body)
+        vector = np.frombuffer(body[_BASE.size :], dtype="<f4").astype(np.float32)
+        return Base(task, version, published_mono_s, vector)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An update was handed to the aggregation rule, with all packets that came before this."""
+
+    task: int
+    device: int
+    update_id: int
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An update was refused, or replaced by the device's next one."""
+
+    task: int
+    device: int
+    update_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RosterChanged:
+    """Other devices are in the run."""
+
+    task: int
+    devices: tuple[int, ...]
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Emulated time began."""
+
+    start_mono_s: float
+
+
+Decision = Applied | Dropped | RosterChanged | Started
+_Any = TypeVar("_Any", Applied, Dropped, RosterChanged, Started)
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """Return a decision's body."""
+    return json.dumps(asdict(decision)).encode()
+
+
+def decode_decision(kind: type[_Any], body: memoryview) -> _Any:
+    """Return the decision of this kind that a body holds.
+
+    Raises:
+        JournalError: if it holds none.
+
+    """
+    try:
+        fields: dict[str, Any] = json.loads(bytes(body))
+        return kind(**fields)
+    except (ValueError, TypeError) as error:
+        raise JournalError(f"the journal holds a {kind.__name__} that is none: {error}") from error
+
+
+def intact(kind: int, body: memoryview) -> bool:
+    """Return whether a body's own checksum is right; packets alone have one."""
+    if kind != Kind.PACKET:
+        return True
+    try:
+        parse_packet(body)
+    except PacketError:
+        return False
+    return True

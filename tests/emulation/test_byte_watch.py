@@ -1,0 +1,92 @@
+"""What the emulator says of links for the byte ledger."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandboxed import in_sandbox, make_backend, make_tick, tcp_pair, udp_pair
+
+from fadelab_emulation import byte_watch
+from fadelab_emulation.backends.base import LinkBackend
+from fadelab_emulation.backends.lite import lite_backend
+from fadelab_emulation.backends.plan import LinkPlan
+from fadelab_emulation.backends.relay import RelayBackend
+from fadelab_emulation.byte_watch import ByteWatch
+from fadelab_proto.clock import Clock, SystemClock
+from fadelab_proto.events import EventLog, read_events
+
+pytestmark = pytest.mark.namespaces
+Factory = Callable[[LinkPlan, Clock], LinkBackend]
+DATAGRAM_FRAME_BYTES = 14 + 20 + 8 + 100
+
+
+def log(folder: Path) -> EventLog:
+    return EventLog(folder, "emulator", "0", SystemClock())
+
+
+def told(backend: LinkBackend, watch: ByteWatch) -> dict[str, Any]:
+    before = backend.counters()
+    client, server = tcp_pair(backend, 0)
+    client.sendall(bytes(20_000))
+    left = 20_000
+    while left:
+        left -= len(server.recv(left))
+    sender, receiver = udp_pair(backend, uplink=True)
+    for _ in range(3):
+        sender.send(bytes(100))
+        receiver.recv(200)
+    backend.apply(make_tick(1, 20e6, is_open=False))
+    sender.send(bytes(100))
+    watch.update()
+    account = watch.accounts()[0]
+    wire = backend.counters().wire_since(before)
+    return account | {"wire": (int(wire.up.wire_bytes[0]), int(wire.down.wire_bytes[0]))}
+
+
+def seen(factory: Factory, folder: Path) -> dict[str, Any]:
+    backend = make_backend(1, 20e6, factory)
+    backend.apply(make_tick(1, 20e6))
+    early, taker = udp_pair(backend, uplink=True)
+    early.send(bytes(1000))
+    taker.recv(2000)
+    with log(folder) as events, contextlib.closing(ByteWatch(backend, events)) as watch:
+        return told(backend, watch)
+
+
+@pytest.mark.parametrize("factory", [lite_backend, RelayBackend])
+def test_an_account_adds_up_to_what_crossed_the_link(factory: Factory, tmp_path: Path) -> None:
+    if factory is RelayBackend and not Path("/dev/net/tun").exists():
+        pytest.skip("needs /dev/net/tun")
+    found = in_sandbox(seen, factory, tmp_path)
+    assert found["connections"] == 1
+    assert found["connections_missed"] == 0
+    # What was sent before the watch was made does not count; the last one waits at the gate.
+    assert found["up_datagrams"] == 4
+    assert found["up_waiting_bytes"] == DATAGRAM_FRAME_BYTES
+    assert found["up_tcp_bytes"] - found["up_tcp_retransmitted_bytes"] == 20_000
+    tcp = found["up_tcp_bytes"] + found["up_tcp_header_bytes"] + 14 * found["up_tcp_segments"]
+    up, down = found["wire"]
+    assert abs(tcp + 3 * DATAGRAM_FRAME_BYTES - up) < 250
+    assert abs(found["down_tcp_header_bytes"] + 14 * found["down_tcp_segments"] - down) < 250
+    held = DATAGRAM_FRAME_BYTES if factory is RelayBackend else 0
+    assert abs(found["up_device_end_bytes"] - held - up) < 250
+
+
+def unseen(folder: Path) -> dict[str, Any]:
+    def refuse(*_: object) -> None:
+        raise OSError("the kernel does not know the protocol")
+
+    byte_watch.TcpWatch = refuse  # type: ignore[assignment, misc]
+    return seen(lite_backend, folder)
+
+
+def test_without_news_of_connections_an_event_says_why(tmp_path: Path) -> None:
+    found = in_sandbox(unseen, tmp_path)
+    assert "connections" not in found
+    assert "up_tcp_bytes" not in found
+    assert found["up_device_end_bytes"] > 20_000
+    (event,) = read_events(tmp_path / "emulator-0.jsonl")
+    assert event["event"] == "connections_unseen"
+    assert event["reason"] == "the kernel does not know the protocol"

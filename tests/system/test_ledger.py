@@ -1,0 +1,70 @@
+"""The byte ledger of a whole run adds up to the interface counters."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.system.conftest import Ended
+
+Run = Callable[..., Ended]
+
+# Resets, ICMP and options of selective acknowledgements belong to no row, and what crosses between
+# two readings at the end to one of them: a few frames, which count on a link that carried little.
+FEW_FRAMES_BYTES = 1_000
+
+
+def parts(direction: dict[str, Any]) -> int:
+    explained = (
+        "payload",
+        "packet_headers",
+        "framing",
+        "undelivered",
+        "retransmitted",
+        "ip_headers",
+        "ethernet",
+        "probes",
+    )
+    return sum(direction[name] for name in explained) - direction["waiting"]
+
+
+def test_the_ledger_adds_up_to_the_interface_counters_within_one_per_cent(run: Run) -> None:
+    ended = run("ledger", "duration_s=12", "devices.count=4")
+    summary: dict[str, Any] = ended.summary
+    said = []
+    for name, device in summary["devices"].items():
+        for way in ("up", "down"):
+            found = device["bytes"][way]
+            residual = found["wire"] - parts(found)
+            said.append(
+                f"device {name} {way}: {parts(found)} of {found['wire']} bytes explained, "
+                f"residual {residual}"
+            )
+            assert residual == found["residual"], said[-1]
+            assert abs(residual) <= max(0.01 * found["wire"], FEW_FRAMES_BYTES), said[-1]
+            assert abs(found["wire"] - found["device_end"]) <= FEW_FRAMES_BYTES, said[-1]
+            assert found["framing"] > 0, said[-1]
+        assert device["bytes"]["connections"] >= 1
+    for way in ("up", "down"):
+        total = summary["total"]["bytes"][way]
+        assert total["payload"] > 100_000, said
+        assert abs(total["wire"] - parts(total)) <= 0.01 * total["wire"], said
+
+
+def test_packets_by_device_and_by_version_are_those_of_the_ledger(run: Run) -> None:
+    summary: dict[str, Any] = run("packets", "duration_s=8", "devices.count=3").summary
+    for way in ("up", "down"):
+        total = summary["total"]["bytes"][way]
+        of_devices = [
+            row
+            for device in summary["devices"].values()
+            for row in device["packets"]
+            if row["direction"] == way
+        ]
+        of_versions = [
+            row
+            for task in summary["tasks"].values()
+            for row in task["rounds"]
+            if row["direction"] == way
+        ]
+        for rows in (of_devices, of_versions):
+            assert sum(row["payload"] for row in rows) == total["payload"] > 0
+            assert sum(row["headers"] for row in rows) == total["packet_headers"]
