@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from fadelab_emulation.config import RadioConfig
-from fadelab_emulation.emulator import keep_freed_memory
 from fadelab_emulation.world import RadioWorld
+from fadelab_proto.allocator import keep_freed_memory
 
 BASE: dict[str, Any] = {
     "area_m": [1000, 1000],

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -30,14 +29,12 @@ from fadelab_emulation.self_calibration import calibrate_links
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_emulation.tick_loop import TickLoop
 from fadelab_proto import radio_pb2_grpc as pb_grpc
+from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
 from fadelab_proto.wire import server_options
 
-# mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 1 << 30
 _DIRECTIONS = ("up", "down")
 _SWITCH_S = 0.0005
 _FAREWELL_S = 1.0
@@ -224,17 +221,6 @@ def _calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: 
     first = link_source(config.radio, config.devices, config.seed).step()
     for found in calibrate_links(backend, config.radio.timescale.scaled(first), clock):
         log.write("calibrated", **found.as_event())
-
-
-def keep_freed_memory() -> None:
-    """Have the allocator keep what the models free in every tick, instead of asking for it anew.
-
-    Pages that are given back are zeroed and mapped again by the kernel: about a millisecond per
-    tick with a thousand devices and 64 sites.
-    """
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def take_precedence() -> str:

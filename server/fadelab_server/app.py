@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fadelab_proto import federation_pb2_grpc as pb_grpc
+from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
@@ -148,6 +149,7 @@ async def serve(
         CheckpointError: if ``resume`` names no usable checkpoint, or the last one fails.
 
     """
+    keep_freed_memory()
     clock = SystemClock(config.time_scale)
     with EventLog(config.events_dir, "server", "0", clock) as log:
         server = Server(config, clock, log)

@@ -42,6 +42,10 @@ class Federation:
         self.log = log
         self.sessions = SessionTable(config)
         self.changed = Signal()
+        """Anything has changed that a status tells of."""
+        self.orders = Signal()
+        """Devices have something else to do. Every device listens: it must not be told of every
+        packet of the others."""
         self.tasks = [self._new_task(spec) for spec in config.tasks]
         self.keeper = StateKeeper(config, self.tasks)
         self.uploads = self.keeper.uploads
@@ -71,6 +75,7 @@ class Federation:
         self.log.write("run_started", start_mono_s=start_mono_s)
         self._roster_changed()
         self._keep(asyncio.create_task(self._stop_after_duration(start_mono_s)))
+        self.orders.notify()
         self.changed.notify()
 
     def stop(self, reason: str) -> None:
@@ -84,6 +89,7 @@ class Federation:
             self._log_upload("upload_partial", task_index, upload)
         self.log.write("run_stopped", reason=reason)
         self.stopped.set()
+        self.orders.notify()
         self.changed.notify()
 
     async def _stop_after_duration(self, start_mono_s: float) -> None:
@@ -297,6 +303,8 @@ class Federation:
                     published_mono_s=own.published_mono_s,
                 )
         task.store.show(version)
+        if task.rule.synchronous:
+            self.orders.notify()
         self.changed.notify()
         self._stop_at_limit()
 

@@ -63,7 +63,7 @@ class FederationService(pb_grpc.FederationServicer):
         sent: list[pb.Directive] = []
         seen = -1
         while True:
-            seen = await self._federation.changed.changed_since(seen)
+            seen = await self._federation.orders.changed_since(seen)
             due = self._due(session)
             for directive in due:
                 if directive not in sent:

@@ -58,7 +58,7 @@ def begin(server: Running) -> None:
 def publish(server: Running) -> None:
     store = server.federation.tasks[0].store
     store.show(store.publish(initial_vector(), 0.0))
-    server.federation.changed.notify()
+    server.federation.orders.notify()
 
 
 @pytest.mark.parametrize(

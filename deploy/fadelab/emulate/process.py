@@ -25,11 +25,11 @@ from fadelab_emulation.backends.choice import Choice
 from fadelab_emulation.emulator import (
     BackendFacts,
     EmulatorConfig,
-    keep_freed_memory,
     link_plan,
     take_precedence,
 )
 from fadelab_emulation.netlink.message import NetlinkError
+from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import SystemClock
 
 _SWITCH_S = 0.0005
