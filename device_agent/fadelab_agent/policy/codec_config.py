@@ -193,7 +193,7 @@ class LosslessConfig(StrictModel):
 
     kind: Literal["lossless"]
     inner: PlainCodecConfig
-    stage: Literal["zlib", "zstd", "blosc2"] = "zlib"
+    stage: Literal["zlib", "zstd"] = "zlib"
 
     @model_validator(mode="after")
     def _installed(self) -> Self:

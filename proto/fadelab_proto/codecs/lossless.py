@@ -3,13 +3,13 @@
 Payload of one packet (little-endian)::
 
     u8   number of the inner payload's format
-    u8   stage: 0 stored, 1 zlib (RFC 1950), 2 Zstandard (RFC 8878), 3 Blosc2 chunk
+    u8   stage: 0 stored, 1 zlib (RFC 1950), 2 Zstandard (RFC 8878)
     u32  bytes of the inner payload
     the inner payload, compressed by that stage
 
-A payload that does not get shorter is stored. zlib is part of Python; the other two are extras.
-Zstandard is by far the fastest and mostly the shortest. What codecs write are bit planes, or bytes
-that hold one or two codes each, so Blosc2's rearrangement of bits does not help and is left out.
+A payload that does not get shorter is stored. zlib is part of Python; Zstandard is an extra, by far the
+faster and mostly the shorter one. What codecs write are bit planes, or bytes that hold one or two codes
+each, so a compressor that rearranges bits first brings nothing.
 """
 
 import struct
@@ -28,7 +28,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.codecs.base import F32, Chunk, Codec, CodecError, Encoding, Segment
 from fadelab_proto.packet import MAX_PAYLOAD_BYTES
 
-StageName = Literal["zlib", "zstd", "blosc2"]
+StageName = Literal["zlib", "zstd"]
 
 _HEAD = struct.Struct("<BBI")
 
@@ -39,7 +39,6 @@ class Stage(IntEnum):
     STORED = 0
     ZLIB = 1
     ZSTD = 2
-    BLOSC2 = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ class Lossless:
     def __post_init__(self) -> None:
         if isinstance(self.inner, Lossless):
             raise CodecError("a lossless stage cannot be applied to another one")
-        if self.stage not in ("zlib", "zstd", "blosc2"):
-            raise CodecError(f'stage is "{self.stage}"; allowed are "zlib", "zstd" and "blosc2"')
+        if self.stage not in ("zlib", "zstd"):
+            raise CodecError(f'stage is "{self.stage}"; allowed are "zlib" and "zstd"')
         _compressor(Stage[self.stage.upper()])
 
     def encode(
@@ -127,23 +126,8 @@ def _compressor(stage: Stage) -> Callable[[bytes], bytes]:
     """Return what compresses, loading it if need be."""
     if stage is Stage.ZLIB:
         return _zlib_compress
-    module = _load("zstandard" if stage is Stage.ZSTD else "blosc2")
-    if stage is Stage.ZSTD:
-        compress: Callable[[bytes], bytes] = module.ZstdCompressor(level=1).compress
-        return compress
-
-    def blosc2_compress(payload: bytes) -> bytes:
-        coded: bytes = module.compress2(
-            payload,
-            typesize=1,
-            codec=module.Codec.ZSTD,
-            clevel=1,
-            filters=[module.Filter.NOFILTER],
-            nthreads=1,
-        )
-        return coded
-
-    return blosc2_compress
+    compress: Callable[[bytes], bytes] = _load("zstandard").ZstdCompressor(level=1).compress
+    return compress
 
 
 def _zlib_compress(payload: bytes) -> bytes:
@@ -192,23 +176,8 @@ def _zstd_decompress(data: bytes, size: int) -> bytes:
     return payload
 
 
-def _blosc2_decompress(data: bytes, size: int) -> bytes:
-    blosc2 = _load("blosc2")
-    if len(data) < blosc2.MAX_OVERHEAD:
-        raise CodecError(f"{len(data)} bytes are too few for a Blosc2 chunk")
-    try:
-        declared, coded, _ = blosc2.get_cbuffer_sizes(data)
-        if declared != size or coded != len(data):
-            raise CodecError(f"the payload is not a Blosc2 chunk of {size} bytes")
-        payload: bytes = blosc2.decompress2(data, nthreads=1)
-    except (RuntimeError, ValueError) as error:
-        raise CodecError(f"the payload is not a Blosc2 chunk: {error}") from None
-    return payload
-
-
 _DECOMPRESS: dict[Stage, Callable[[bytes, int], bytes]] = {
     Stage.STORED: _stored,
     Stage.ZLIB: _zlib_decompress,
     Stage.ZSTD: _zstd_decompress,
-    Stage.BLOSC2: _blosc2_decompress,
 }
