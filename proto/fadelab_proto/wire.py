@@ -5,7 +5,6 @@ can speak them. Packets are framed by hand all the same: protobuf's own classes 
 two to four times on its way through Python, a hand-written tag and length cost nothing.
 """
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -108,17 +107,6 @@ def parse_model_part(data: bytes) -> pb.ModelInfo | memoryview:
     if part.WhichOneof("part") != "info":
         raise FramingError("a model message holds neither an info nor one whole packet")
     return part.info
-
-
-def merge_ranges(sequences: Sequence[int]) -> list[pb.PacketRange]:
-    """Return sorted sequence numbers as ranges of consecutive ones."""
-    ranges: list[pb.PacketRange] = []
-    for sequence in sequences:
-        if ranges and ranges[-1].last == sequence - 1:
-            ranges[-1].last = sequence
-        else:
-            ranges.append(pb.PacketRange(first=sequence, last=sequence))
-    return ranges
 
 
 def _parse(message: _Head, data: bytes) -> _Head:

@@ -77,6 +77,11 @@ class UpdateAssembly:
         """Whether every packet has arrived."""
         return len(self.received) == self.header.packets
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing of what has arrived must be read back from the journal."""
+        return all(held.data is not None for held in self._held.values())
+
     def resumed_by(self, header: pb.UploadHeader) -> bool:
         """Whether ``header`` announces this very update again, perhaps in a new session."""
         mine = self.header

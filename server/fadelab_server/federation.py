@@ -59,7 +59,6 @@ class Federation:
         self._awaited_until_s = -math.inf
         self._turn = asyncio.Lock()
         """Held by whoever changes a task."""
-        self._roster_due = False
         self._resumed = False
         self._finishing: dict[UpdateAssembly, asyncio.Task[Applied]] = {}
 
@@ -139,9 +138,16 @@ class Federation:
         if self.start_mono_s is None or self.stop_reason is not None:
             return
         if self._turn.locked():
-            # An update is being taken; whoever does that looks at the roster afterwards.
-            self._roster_due = True
-            return
+            self._keep(asyncio.create_task(self._set_rosters_in_turn()))
+        else:
+            self._set_rosters()
+        self.changed.notify()
+
+    async def _set_rosters_in_turn(self) -> None:
+        async with self._turn:
+            self._set_rosters()
+
+    def _set_rosters(self) -> None:
         now = self.clock.now_s()
         for index, task in enumerate(self.tasks):
             roster = self._roster(index, now)
@@ -151,7 +157,6 @@ class Federation:
             published = task.set_roster(roster, now)
             if published is not None:
                 self._keep(asyncio.create_task(self._show(index, published, end)))
-        self.changed.notify()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -197,7 +202,8 @@ class Federation:
     async def finish_upload(self, assembly: UpdateAssembly) -> Applied:
         """Aggregate an update and publish what results; durable when this returns.
 
-        Of an update that is not complete, nothing more will come. Several callers may wait for the same update; one of them going away does not stop it.
+        Of an update that is not complete, nothing more will come. Several callers may wait for the
+        same update; one of them going away does not stop it.
 
         Raises:
             UpdateDiscardedError: if it is not complete and not taken in part.
@@ -215,7 +221,7 @@ class Federation:
     async def _take(self, assembly: UpdateAssembly) -> Applied:
         key = index, device = assembly.header.task_index, assembly.device
         task, update_id = self.tasks[index], assembly.header.update_id
-        if assembly.memory_bytes < assembly.payload_bytes:
+        if not assembly.in_memory:
             await self.make_durable()
         async with self._turn:
             self._refuse_to_take(assembly)
@@ -233,9 +239,6 @@ class Federation:
             self._log_upload("upload_complete", index, assembly, applied)
             if self.keeper.snapshot_due():
                 self._keep(asyncio.create_task(self._snapshot()))
-        if self._roster_due:
-            self._roster_due = False
-            self._roster_changed()
         if applied.published is None:
             await self.make_durable(end)
         else:

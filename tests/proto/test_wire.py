@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.ranges import RangeSet
 from fadelab_proto.wire import (
     FramingError,
     frame_packet,
-    merge_ranges,
     parse_model_part,
     parse_upload_part,
     serialize_part,
@@ -51,7 +51,7 @@ def test_a_wrong_declared_length_is_refused() -> None:
 
 @given(st.sets(st.integers(0, 60)))
 def test_ranges_name_exactly_the_given_numbers(numbers: set[int]) -> None:
-    ranges = merge_ranges(sorted(numbers))
+    ranges = RangeSet(numbers).messages()
     named = [n for r in ranges for n in range(r.first, r.last + 1)]
     assert named == sorted(numbers)
     assert all(a.last + 1 < b.first for a, b in itertools.pairwise(ranges))
