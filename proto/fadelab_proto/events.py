@@ -6,12 +6,18 @@ something a process saw.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fadelab_proto.clock import Clock
+
+# Kept: json.dumps would make a new one for every line.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+_LONGEST_LINE_BYTES = 1 << 20
 
 Value = str | int | float | bool | None | list[float] | list[int] | list[str]
 
@@ -22,12 +28,14 @@ class EventLog:
     Every line holds: ``event`` (its name), ``role``, ``id``, ``mono_s`` (monotonic seconds of the
     machine), ``wall_s`` (Unix time), ``t_s`` (emulated seconds since the start of the run, null
     before it) and the event's fields. Lines are flushed as they are written: a killed process
-    loses at most the line it was writing.
+    loses at most the line it was writing, and the next one goes on behind the whole lines.
     """
 
     def __init__(self, directory: Path, role: str, identity: str, clock: Clock) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / f"{role}-{identity}.jsonl").open("a", buffering=1)
+        path = directory / f"{role}-{identity}.jsonl"
+        self._file = path.open("a", buffering=1)
+        _cut_torn_line(path)
         self._role = role
         self._identity = identity
         self._clock = clock
@@ -49,7 +57,7 @@ class EventLog:
             "t_s": None if self._start_s is None else round(now - self._start_s, 6),
             **fields,
         }
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.write(_ENCODER.encode(line) + "\n")
 
     def close(self) -> None:
         """Close the file; nothing may be written afterwards."""
@@ -65,6 +73,15 @@ class EventLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail_at = file.seek(max(0, size - _LONGEST_LINE_BYTES))
+        end = tail_at + file.read().rfind(b"\n") + 1
+        if end < size:
+            file.truncate(end)
 
 
 def read_events(path: Path) -> list[dict[str, Value]]:

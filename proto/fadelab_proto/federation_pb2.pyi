@@ -293,6 +293,7 @@ class JoinRequest(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    DEVICE_KEY_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the device speaks; see PROTOCOL_VERSION in fadelab_proto.wire."""
     run_id: _builtins.int
@@ -301,7 +302,11 @@ class JoinRequest(_message.Message):
     """The device's number in the experiment, from 0."""
     incarnation: _builtins.int
     """Random number drawn once per agent process: the same process may join again after a lost
-    connection, a second process with the same device number may not.
+    connection, a second process with the same device number only if it has the same device_key.
+    """
+    device_key: _builtins.int
+    """Secret that the device keeps across restarts of its agent; 0 if it keeps none. A new agent
+    process that knows it takes the place of the one before, however alive that one seems.
     """
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskOffer]:
@@ -315,10 +320,11 @@ class JoinRequest(_message.Message):
         device: _builtins.int = ...,
         incarnation: _builtins.int = ...,
         tasks: _abc.Iterable[Global___TaskOffer] | None = ...,
+        device_key: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "run_id", b"run_id", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "device_key", b"device_key", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "run_id", b"run_id", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,12 +339,15 @@ class JoinReply(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     TASK_INDICES_FIELD_NUMBER: _builtins.int
     LAST_UPDATES_FIELD_NUMBER: _builtins.int
+    DATAGRAM_PORT_FIELD_NUMBER: _builtins.int
     status: Global___JoinStatus.ValueType
     """Whether the device is in, and if not, why."""
     reason: _builtins.str
     """The same in one sentence for people."""
     session: _builtins.int
     """Secret of this session; every later call of the device carries it."""
+    datagram_port: _builtins.int
+    """UDP port of the server that takes packets of loss-tolerant classes; 0 if it takes none."""
     @_builtins.property
     def task_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For each offered task, in order, its index in packet headers."""
@@ -357,10 +366,11 @@ class JoinReply(_message.Message):
         session: _builtins.int = ...,
         task_indices: _abc.Iterable[_builtins.int] | None = ...,
         last_updates: _abc.Iterable[_builtins.int] | None = ...,
+        datagram_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_updates", b"last_updates", "reason", b"reason", "session", b"session", "status", b"status", "task_indices", b"task_indices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datagram_port", b"datagram_port", "last_updates", b"last_updates", "reason", b"reason", "session", b"session", "status", b"status", "task_indices", b"task_indices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,6 +440,7 @@ class FetchModelRequest(_message.Message):
     TASK_INDEX_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SKIP_PACKETS_FIELD_NUMBER: _builtins.int
+    HELD_VERSION_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """The session that Join returned; 0 on the operator's local socket."""
     task_index: _builtins.int
@@ -438,6 +449,10 @@ class FetchModelRequest(_message.Message):
     """The version wanted; 0xffffffff means the newest."""
     skip_packets: _builtins.int
     """Leave out this many packets from the front: they arrived before the connection broke."""
+    held_version: _builtins.int
+    """A version that the device holds: what has changed since then is enough. Left out, or not held
+    by the server any more, the whole model is sent.
+    """
     def __init__(
         self,
         *,
@@ -445,12 +460,15 @@ class FetchModelRequest(_message.Message):
         task_index: _builtins.int = ...,
         version: _builtins.int = ...,
         skip_packets: _builtins.int = ...,
+        held_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_version", b"_held_version", "held_version", b"held_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "skip_packets", b"skip_packets", "task_index", b"task_index", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_version", b"_held_version", "held_version", b"held_version", "session", b"session", "skip_packets", b"skip_packets", "task_index", b"task_index", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__held_version: _TypeAlias = _typing.Literal["held_version"]  # noqa: Y015
+    _WhichOneofArgType__held_version: _TypeAlias = _typing.Literal["_held_version", b"_held_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_version) -> _WhichOneofReturnType__held_version | None: ...
 
 Global___FetchModelRequest: _TypeAlias = FetchModelRequest  # noqa: Y015
 
@@ -464,14 +482,22 @@ class ModelInfo(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     PACKETS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    ADDS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version that is being sent."""
     dimension: _builtins.int
     """Number of parameters."""
     packets: _builtins.int
-    """Number of packets of the whole model, skipped ones included."""
+    """Number of packets of the whole transfer, skipped ones included; 0 if nothing has changed."""
     checksum: _builtins.int
     """CRC-32C of the whole float32 vector, little-endian."""
+    base_version: _builtins.int
+    """The version that the packets build upon; left out if they hold the whole model."""
+    adds: _builtins.bool
+    """Whether packets are added to the entries of the base version, in their order; if not, they
+    replace entries.
+    """
     def __init__(
         self,
         *,
@@ -479,12 +505,16 @@ class ModelInfo(_message.Message):
         dimension: _builtins.int = ...,
         packets: _builtins.int = ...,
         checksum: _builtins.int = ...,
+        base_version: _builtins.int | None = ...,
+        adds: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_version", b"_base_version", "base_version", b"base_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "dimension", b"dimension", "packets", b"packets", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_version", b"_base_version", "adds", b"adds", "base_version", b"base_version", "checksum", b"checksum", "dimension", b"dimension", "packets", b"packets", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__base_version: _TypeAlias = _typing.Literal["base_version"]  # noqa: Y015
+    _WhichOneofArgType__base_version: _TypeAlias = _typing.Literal["_base_version", b"_base_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__base_version) -> _WhichOneofReturnType__base_version | None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
 
@@ -529,6 +559,8 @@ class UploadHeader(_message.Message):
     PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    DATAGRAM_CLASSES_FIELD_NUMBER: _builtins.int
+    FRESH_REFERENCE_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """The session that Join returned."""
     task_index: _builtins.int
@@ -540,13 +572,23 @@ class UploadHeader(_message.Message):
     dimension: _builtins.int
     """Number of parameters of the model that the update belongs to."""
     packets: _builtins.int
-    """Number of packets of the whole update, at least 1."""
+    """Number of packets of the whole update. 0 where the aggregation rule is lazy: the device counts
+    with what it sent before. At least 1 otherwise.
+    """
     payload_bytes: _builtins.int
     """Sum of the packets' payload bytes."""
     samples: _builtins.int
     """Training samples that the update stands for."""
     content: _builtins.int
     """CRC-32C of all packets in order: a resumption must carry the very same update."""
+    fresh_reference: _builtins.bool
+    """Whether the device does not know any more what it sent before: where the aggregation rule is
+    lazy, the server forgets that too, and takes this update as the device's first.
+    """
+    @_builtins.property
+    def datagram_classes(self) -> _containers.RepeatedScalarFieldContainer[Global___PacketClass.ValueType]:
+        """Classes whose packets come as datagrams, once the server has answered this header."""
+
     def __init__(
         self,
         *,
@@ -559,10 +601,12 @@ class UploadHeader(_message.Message):
         payload_bytes: _builtins.int = ...,
         samples: _builtins.int = ...,
         content: _builtins.int = ...,
+        datagram_classes: _abc.Iterable[Global___PacketClass.ValueType] | None = ...,
+        fresh_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "content", b"content", "dimension", b"dimension", "packets", b"packets", "payload_bytes", b"payload_bytes", "samples", b"samples", "session", b"session", "task_index", b"task_index", "update_id", b"update_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "content", b"content", "datagram_classes", b"datagram_classes", "dimension", b"dimension", "fresh_reference", b"fresh_reference", "packets", b"packets", "payload_bytes", b"payload_bytes", "samples", b"samples", "session", b"session", "task_index", b"task_index", "update_id", b"update_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,12 +630,35 @@ class UploadClose(_message.Message):
 Global___UploadClose: _TypeAlias = UploadClose  # noqa: Y015
 
 @_typing.final
+class UploadQuery(_message.Message):
+    """Asks which packets the server holds for good by now: datagrams are not answered by themselves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """1, 2, 3, ... in each stream."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadQuery: _TypeAlias = UploadQuery  # noqa: Y015
+
+@_typing.final
 class UploadPart(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     PACKET_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     packet: _builtins.bytes
     """Every further part: one packet of class UPDATE, SIGN or MODULUS."""
     @_builtins.property
@@ -602,18 +669,23 @@ class UploadPart(_message.Message):
     def close(self) -> Global___UploadClose:
         """Last part, if the device gives up what is missing."""
 
+    @_builtins.property
+    def query(self) -> Global___UploadQuery:
+        """Anywhere between the header and the end."""
+
     def __init__(
         self,
         *,
         header: Global___UploadHeader | None = ...,
         packet: _builtins.bytes = ...,
         close: Global___UploadClose | None = ...,
+        query: Global___UploadQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "header", b"header", "packet", b"packet", "part", b"part", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "packet", "close"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "packet", "close", "query"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -652,6 +724,7 @@ class UploadReply(_message.Message):
     RECEIVED_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
     NEWEST_VERSION_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
     status: Global___UploadStatus.ValueType
     """How the upload stands, or how it ended."""
     reason: _builtins.str
@@ -660,6 +733,8 @@ class UploadReply(_message.Message):
     """For COMPLETE: how many versions had been published since the base version."""
     newest_version: _builtins.int
     """The newest version of the task."""
+    answered: _builtins.int
+    """The last query of this stream that `received` answers."""
     @_builtins.property
     def received(self) -> _containers.RepeatedCompositeFieldContainer[Global___PacketRange]:
         """All packets of the update that the server holds."""
@@ -672,10 +747,11 @@ class UploadReply(_message.Message):
         received: _abc.Iterable[Global___PacketRange] | None = ...,
         staleness: _builtins.int = ...,
         newest_version: _builtins.int = ...,
+        answered: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_version", b"newest_version", "reason", b"reason", "received", b"received", "staleness", b"staleness", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "newest_version", b"newest_version", "reason", b"reason", "received", b"received", "staleness", b"staleness", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -167,7 +167,8 @@ class TransferServicer:
     """Missing associated documentation comment in .proto file."""
 
     def FetchModel(self, request, context):
-        """Download one model version: a ModelInfo first, then packets in coordinate order.
+        """Download one model version: a ModelInfo first, then packets in coordinate order, or for a model
+        that moves by coded steps, step after step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,7 +177,9 @@ class TransferServicer:
     def UploadUpdate(self, request_iterator, context):
         """Upload one update: an UploadHeader first, then packets in priority order. The server answers
         the header with what it already holds of this update, every packet with the ranges it holds by
-        then, and the end with the outcome; a device that reconnects sends only what is missing.
+        then, and the end with the outcome; a device that reconnects sends only what is missing. Several
+        streams with the same header may carry parts of one update side by side, and classes that may
+        lose packets travel as datagrams beside them; the outcome is told on every stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,22 +75,30 @@ class TransferStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TransferAsyncStub: ...
     FetchModel: _grpc.UnaryStreamMultiCallable[_federation_pb2.FetchModelRequest, _federation_pb2.ModelPart]
-    """Download one model version: a ModelInfo first, then packets in coordinate order."""
+    """Download one model version: a ModelInfo first, then packets in coordinate order, or for a model
+    that moves by coded steps, step after step.
+    """
     UploadUpdate: _grpc.StreamStreamMultiCallable[_federation_pb2.UploadPart, _federation_pb2.UploadReply]
     """Upload one update: an UploadHeader first, then packets in priority order. The server answers
     the header with what it already holds of this update, every packet with the ranges it holds by
-    then, and the end with the outcome; a device that reconnects sends only what is missing.
+    then, and the end with the outcome; a device that reconnects sends only what is missing. Several
+    streams with the same header may carry parts of one update side by side, and classes that may
+    lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
 
 @_typing.type_check_only
 class TransferAsyncStub(TransferStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FetchModel: _aio.UnaryStreamMultiCallable[_federation_pb2.FetchModelRequest, _federation_pb2.ModelPart]  # type: ignore[assignment]
-    """Download one model version: a ModelInfo first, then packets in coordinate order."""
+    """Download one model version: a ModelInfo first, then packets in coordinate order, or for a model
+    that moves by coded steps, step after step.
+    """
     UploadUpdate: _aio.StreamStreamMultiCallable[_federation_pb2.UploadPart, _federation_pb2.UploadReply]  # type: ignore[assignment]
     """Upload one update: an UploadHeader first, then packets in priority order. The server answers
     the header with what it already holds of this update, every packet with the ranges it holds by
-    then, and the end with the outcome; a device that reconnects sends only what is missing.
+    then, and the end with the outcome; a device that reconnects sends only what is missing. Several
+    streams with the same header may carry parts of one update side by side, and classes that may
+    lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
 
 class TransferServicer(metaclass=_abc_1.ABCMeta):
@@ -100,7 +108,9 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         request: _federation_pb2.FetchModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_federation_pb2.ModelPart], _abc.AsyncIterator[_federation_pb2.ModelPart]]:
-        """Download one model version: a ModelInfo first, then packets in coordinate order."""
+        """Download one model version: a ModelInfo first, then packets in coordinate order, or for a model
+        that moves by coded steps, step after step.
+        """
 
     @_abc_1.abstractmethod
     def UploadUpdate(
@@ -110,7 +120,9 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_federation_pb2.UploadReply], _abc.AsyncIterator[_federation_pb2.UploadReply]]:
         """Upload one update: an UploadHeader first, then packets in priority order. The server answers
         the header with what it already holds of this update, every packet with the ranges it holds by
-        then, and the end with the outcome; a device that reconnects sends only what is missing.
+        then, and the end with the outcome; a device that reconnects sends only what is missing. Several
+        streams with the same header may carry parts of one update side by side, and classes that may
+        lose packets travel as datagrams beside them; the outcome is told on every stream.
         """
 
 def add_TransferServicer_to_server(servicer: TransferServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -34,6 +34,8 @@ from fadelab_proto import federation_pb2 as pb
 MAGIC = 0xFADE
 FORMAT_VERSION = 1
 HEADER_BYTES = 40
+CLASS_OFFSET = 3
+"""Where a packet's class stands in its header."""
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_PACKETS = 0xFFFF
 
@@ -122,6 +124,12 @@ def parse_packet(data: bytes | memoryview) -> Packet:
     packet = Packet(*fields[2:-2], payload)  # type: ignore[call-arg] # as many as are declared
     _check_numbers(packet)
     return packet
+
+
+def class_name(number: int) -> str:
+    """Return a known packet class's name as events and experiments have it: ``sign``, ``update``."""
+    name = pb.PacketClass.Name(pb.PacketClass.ValueType(number))
+    return name.removeprefix("PACKET_CLASS_").lower()
 
 
 def _checksum(header: bytes, payload: bytes | memoryview) -> int:

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     LOSS = 5
     TRAINING = 6
     CODEC = 7
+    DOWNLINK = 8
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

@@ -74,11 +74,13 @@ def serialize_part(part: Message | bytes) -> bytes:
     return frame_packet(part) if isinstance(part, bytes) else part.SerializeToString()
 
 
-def parse_upload_part(data: bytes) -> pb.UploadHeader | pb.UploadClose | memoryview:
-    """Return the header, the close or a view of the packet of an ``UploadPart``.
+def parse_upload_part(
+    data: bytes,
+) -> pb.UploadHeader | pb.UploadClose | pb.UploadQuery | memoryview:
+    """Return the header, the close, the query or a view of the packet of an ``UploadPart``.
 
     Raises:
-        FramingError: if ``data`` is neither.
+        FramingError: if ``data`` is none of these.
 
     """
     packet = _packet_view(data)
@@ -90,6 +92,8 @@ def parse_upload_part(data: bytes) -> pb.UploadHeader | pb.UploadClose | memoryv
             return part.header
         case "close":
             return part.close
+        case "query":
+            return part.query
     raise FramingError("an upload message holds neither a header nor one whole packet")
 
 

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from tests.proto.codec_cases import DENORMAL, EXTREME_VECTORS, HUGE, MIB, rebuild
+from tests.proto.codec_cases import encode as encoded
 
 from fadelab_proto.codecs.base import F32, Chunk, CodecError
 from fadelab_proto.codecs.bit_planes import (
@@ -25,20 +26,8 @@ from fadelab_proto.codecs.groups import Groups
 from fadelab_proto.codecs.rounding import Dither
 from fadelab_proto.codecs.uniform import Order, Uniform, half_levels
 
-HUGE = float(np.finfo(np.float32).max)
-DENORMAL = float(np.finfo(np.float32).smallest_subnormal)
 ORDERS: tuple[Order, ...] = ("coordinates", "planes")
 
-finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
-tiny = st.integers(-700, 700).map(lambda units: units * DENORMAL)
-vectors = st.one_of(
-    hnp.arrays(np.float32, st.integers(1, 400), elements=finite),
-    hnp.arrays(np.float32, st.integers(1, 400), elements=st.floats(-1, 1, width=32)),
-    hnp.arrays(np.float32, st.integers(1, 40), elements=tiny),
-    hnp.arrays(
-        np.float32, st.integers(1, 40), elements=st.sampled_from([0, HUGE, -HUGE, DENORMAL])
-    ),
-)
 groupings = st.one_of(st.just(Groups()), st.builds(Groups, block=st.integers(1, 100)))
 
 
@@ -51,21 +40,11 @@ def steps_of(
     return np.repeat(peaks, np.diff([*starts, len(vector)])) / half_levels(bits)
 
 
-def encode(codec: Uniform, vector: F32, limit: int = 1 << 20, seed: int = 1) -> tuple[Chunk, ...]:
-    generator = np.random.default_rng(seed)
-    chunks = codec.encode(vector, max_payload_bytes=limit, generator=generator).chunks
-    assert all(len(chunk.payload) <= limit for chunk in chunks)
-    return chunks
+def encode(codec: Uniform, vector: F32, limit: int = MIB) -> tuple[Chunk, ...]:
+    return encoded(codec, vector, limit).chunks
 
 
-def rebuild(chunks: tuple[Chunk, ...], dimension: int) -> F32:
-    out = np.zeros(dimension, dtype=np.float32)
-    for chunk in chunks:
-        Uniform.decode(chunk.payload, first=chunk.first, count=chunk.count).add_to(out)
-    return out
-
-
-@given(vectors, st.integers(1, 16), groupings, st.integers(150, 1000))
+@given(EXTREME_VECTORS, st.integers(1, 16), groupings, st.integers(150, 1000))
 def test_no_error_exceeds_a_step(vector: F32, bits: int, groups: Groups, limit: int) -> None:
     if bits == 1 and np.abs(vector).max() > HUGE / 2:
         with pytest.raises(CodecError, match="float32 ends at"):
@@ -98,10 +77,6 @@ def test_zeros_cost_nothing_but_space(bits: int, dimension: int, order: Order) -
     assert not rebuild(encode(Uniform(bits, order=order), vector, 100), dimension).any()
 
 
-def test_an_empty_vector_takes_no_packet() -> None:
-    assert encode(Uniform(4), np.zeros(0, dtype=np.float32)) == ()
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 7, 8, 9, 13])
 def test_rounding_is_unbiased(bits: int) -> None:
     distinct, draws = 60, 20_000
@@ -120,7 +95,7 @@ def test_rounding_is_unbiased(bits: int) -> None:
     assert np.abs(scores).max() < 4.5
 
 
-@given(vectors, st.integers(1, 16), groupings)
+@given(EXTREME_VECTORS, st.integers(1, 16), groupings)
 def test_all_planes_in_one_packet_give_levels_exactly(
     vector: F32, bits: int, groups: Groups
 ) -> None:
@@ -238,14 +213,6 @@ def test_a_run_of_planes_that_this_codec_does_not_write_is_read() -> None:
     assert np.allclose(both.values, rebuild(chunks[1:3], 50), rtol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(bad: float) -> None:
-    vector = np.ones(5, dtype=np.float32)
-    vector[3] = bad
-    with pytest.raises(CodecError, match="entry 3 of the vector"):
-        encode(Uniform(4), vector)
-
-
 def test_impossible_parameters_are_refused() -> None:
     with pytest.raises(CodecError, match="bits is 17; allowed are 1 to 16"):
         Uniform(17)
@@ -272,21 +239,6 @@ def decode_or_refuse(payload: bytes, count: int) -> None:
 @given(st.binary(max_size=80), st.integers(1, 2**32 - 1))
 def test_any_bytes_give_finite_numbers_or_a_clear_refusal(payload: bytes, count: int) -> None:
     decode_or_refuse(payload, count)
-
-
-@settings(max_examples=300)
-@given(st.integers(1, 16), groupings, st.sampled_from(ORDERS), st.data())
-def test_damaged_payloads_give_finite_numbers_or_a_clear_refusal(
-    bits: int, groups: Groups, order: Order, data: st.DataObject
-) -> None:
-    vector = np.linspace(-3, 5, 50, dtype=np.float32)
-    chunks = encode(Uniform(bits, groups, order), vector, 700)
-    chunk = data.draw(st.sampled_from(chunks))
-    damaged = bytearray(chunk.payload)
-    for _ in range(data.draw(st.integers(1, 4))):
-        position = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[position] = data.draw(st.integers(0, 255))
-    decode_or_refuse(bytes(damaged), chunk.count + data.draw(st.integers(-1, 1)))
 
 
 @given(st.integers(1, 16), st.integers(1, 400), st.integers(0, 99))

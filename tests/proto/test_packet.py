@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.packet import HEADER_BYTES, MAX_PAYLOAD_BYTES, Packet, PacketError, parse_packet
+from fadelab_proto.packet import (
+    CLASS_OFFSET,
+    HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Packet,
+    PacketError,
+    class_name,
+    parse_packet,
+)
 
 
 def u(bits: int) -> st.SearchStrategy[int]:
@@ -56,6 +64,16 @@ def test_a_truncated_or_lengthened_packet_is_refused(packet: Packet, data: st.Da
         parse_packet(whole[:cut])
     with pytest.raises(PacketError):
         parse_packet(whole + b"\0")
+
+
+@given(packets())
+def test_the_class_is_told_without_parsing(packet: Packet) -> None:
+    assert packet.encode()[CLASS_OFFSET] == packet.packet_class
+
+
+def test_classes_have_names() -> None:
+    numbers = (pb.PACKET_CLASS_UPDATE, pb.PACKET_CLASS_SIGN, pb.PACKET_CLASS_MODULUS)
+    assert [class_name(number) for number in numbers] == ["update", "sign", "modulus"]
 
 
 @given(st.binary(max_size=200))

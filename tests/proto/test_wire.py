@@ -28,6 +28,10 @@ def test_framed_packets_are_protobuf_messages(packet: bytes) -> None:
 def test_heads_are_told_from_packets() -> None:
     header = pb.UploadHeader(session=9, update_id=3, packets=2)
     assert parse_upload_part(serialize_part(pb.UploadPart(header=header))) == header
+    query = pb.UploadQuery(number=7)
+    assert parse_upload_part(serialize_part(pb.UploadPart(query=query))) == query
+    close = pb.UploadClose()
+    assert parse_upload_part(serialize_part(pb.UploadPart(close=close))) == close
     info = pb.ModelInfo(version=4, dimension=10)
     assert parse_model_part(serialize_part(pb.ModelPart(info=info))) == info
 
@@ -39,7 +43,8 @@ def test_arbitrary_bytes_never_crash(data: bytes) -> None:
             part = parse(data)
         except FramingError:
             continue
-        assert isinstance(part, memoryview | pb.UploadHeader | pb.ModelInfo)
+        known = memoryview | pb.UploadHeader | pb.UploadQuery | pb.UploadClose | pb.ModelInfo
+        assert isinstance(part, known)
 
 
 def test_a_wrong_declared_length_is_refused() -> None:

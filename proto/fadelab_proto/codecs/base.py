@@ -19,6 +19,10 @@ F64 = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+_BLOCK = 1 << 17
+"""Entries that are added at a time, so that a product stays in the cache and takes little memory."""
+
+
 class CodecError(ValueError):
     """The vector cannot be encoded, or the payload was not produced by this codec."""
 
@@ -72,16 +76,28 @@ class Segment:
     part: Part = Part.VALUES
     refines: bool = False
     """Whether the values only refine entries that another packet of the same update brings."""
+    largest: float | None = None
+    """No value is larger in magnitude, as far as the payload says so without a look at the values."""
 
     def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
         """Add ``weight`` times the values to ``vector`` in place, in the vector's precision."""
-        values: F32 | F64 = self.values
-        if weight != 1.0:
-            values = np.multiply(values, weight, dtype=vector.dtype)
-        if self.indices is None:
-            vector[self.first : self.first + len(values)] += values
-        else:
-            np.add.at(vector, self.indices + self.first, values)
+        values = self.values
+        if self.indices is not None:
+            weighted = np.multiply(values, weight, dtype=vector.dtype) if weight != 1.0 else values
+            np.add.at(vector[self.first :], self.indices, weighted)
+            return
+        covered = vector[self.first : self.first + len(values)]
+        if weight == 1.0:
+            covered += values
+            return
+        scratch = np.empty(min(_BLOCK, len(values)), dtype=vector.dtype)
+        for at in range(0, len(values), _BLOCK):
+            target = covered[at : at + _BLOCK]
+            product = scratch[: len(target)]
+            # Widening first and multiplying then is faster than what numpy does for mixed types.
+            np.copyto(product, values[at : at + _BLOCK])
+            np.multiply(product, product.dtype.type(weight), out=product)
+            np.add(target, product, out=target)
 
     def copy_to(self, vector: F32) -> None:
         """Overwrite the covered entries of ``vector`` with the values."""

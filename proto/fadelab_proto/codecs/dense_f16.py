@@ -57,7 +57,7 @@ class DenseF16:
         values = np.empty(count, dtype=np.float32)
         for at in range(0, count, _BLOCK):
             _widen(halves[at : at + _BLOCK], values[at : at + _BLOCK])
-        return Segment(first, values)
+        return Segment(first, values, largest=LARGEST)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:  # noqa: ARG002
         """Return ``16 * dimension``: packets add no payload bits of their own."""

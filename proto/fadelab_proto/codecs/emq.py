@@ -219,7 +219,7 @@ class Emq:
         grid = Grid(*_HEAD.unpack_from(payload))
         body = np.frombuffer(payload, dtype=np.uint8, offset=_HEAD.size)
         codes = _read_adaptive(grid, body, count) if grid.full else _read_fixed(grid, body, count)
-        return Segment(first, dequantise(grid, codes))
+        return Segment(first, dequantise(grid, codes), largest=grid.largest)
 
 
 def _check_rounding(rounding: str) -> None:

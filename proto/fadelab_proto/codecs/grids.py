@@ -133,6 +133,7 @@ class Levels:
         grids: the grid of each group.
         codes: returns the codes from one coordinate, a multiple of 8, up to another.
         count: number of coordinates.
+        highest: the largest code that there can be.
         unit: steps between one code and the next; a power of 2.
         shift: steps from ``low`` to code 0.
 
@@ -144,6 +145,7 @@ class Levels:
         codes: Callable[[int, int], Codes],
         count: int,
         *,
+        highest: int,
         unit: int = 1,
         shift: float = 0,
     ) -> None:
@@ -154,9 +156,17 @@ class Levels:
         self._starts = grids.starts
         self._codes = codes
         self._count = count
+        self._highest = highest
         self._scale = scale if (scale != 1).any() else None
         self._factors = grids.steps * scale * np.float32(unit)
         self._offsets = offsets if offsets.any() else None
+        ends = offsets / scale.astype(np.float64)
+        ends = np.maximum(
+            np.abs(ends), np.abs(ends + grids.steps.astype(np.float64) * (unit * highest))
+        )
+        # A little more than that, for what rounding may have added.
+        self.largest = min(_LARGEST, float(ends.max(initial=0)) * (1 + 2.0**-20))
+        """No value is larger in magnitude."""
 
     def values(self) -> F32:
         """Return the value of each coordinate."""
@@ -182,20 +192,35 @@ class Levels:
             signs: returns 1 or -1 for each coordinate from one up to another.
 
         """
-        size = min(BLOCK, self._count)
-        scratch, factors = np.empty(size, np.float32), np.empty(size, np.float32)
+        scratch = np.empty(min(BLOCK, self._count), np.float32)
         for first, last in blocks(self._count):
             values = scratch[: last - first]
-            self._write(first, last, values)
-            np.copyto(factors[: last - first], signs(first, last))
-            np.multiply(values, factors[: last - first], out=values)
+            self._write_signed(first, last, values, signs(first, last))
             weighted: F32 | F64 = values
             if weight != 1.0:
                 weighted = np.multiply(values, weight, dtype=vector.dtype)
             vector[first:last] += weighted
 
+    def _write_signed(self, first: int, last: int, block: F32, signs: NDArray[np.int8]) -> None:
+        """Write values with their signs; where ``low`` is 0, codes take these, which are shorter."""
+        codes = self._codes(first, last)
+        if self._offsets is not None or self._highest > np.iinfo(np.int16).max:
+            np.copyto(block, codes)
+            self._scale_up(first, block)
+            np.multiply(block, signs, out=block)
+            return
+        if self._highest <= np.iinfo(np.int8).max:
+            np.copyto(block, np.multiply(codes.view(np.int8), signs))
+        else:
+            np.copyto(block, np.multiply(codes, signs, dtype=np.int16))
+        self._scale_up(first, block)
+
     def _write(self, first: int, last: int, block: F32) -> None:
         np.copyto(block, self._codes(first, last))
+        self._scale_up(first, block)
+
+    def _scale_up(self, first: int, block: F32) -> None:
+        """Turn a block of codes into their values in place."""
         for view, pick in by_group(block, first, self._starts):
             np.multiply(view, pick(self._factors), out=view)
             if self._offsets is not None:
@@ -204,6 +229,26 @@ class Levels:
                 limit = pick(_LARGEST * self._scale)
                 np.clip(view, -limit, limit, out=view)
                 np.divide(view, pick(self._scale), out=view)
+
+
+def largest_magnitudes(vector: F32, starts: Index) -> F32:
+    """Return the largest magnitude in each group.
+
+    Raises:
+        CodecError: if an entry is not finite.
+
+    """
+    if len(starts) > 1:
+        return smallest_and_largest(vector, starts)[1]
+    ends = [
+        end
+        for first, last in blocks(len(vector))
+        for end in (vector[first:last].max(), -vector[first:last].min())
+    ]
+    largest: F32 = np.array(ends, dtype=np.float32).max(initial=0, keepdims=True)
+    if not np.isfinite(largest[0]):
+        check_finite(vector)
+    return largest[: len(starts)]
 
 
 def smallest_and_largest(vector: F32, starts: Index) -> tuple[F32, F32]:
@@ -299,7 +344,9 @@ def packet_ranges(
     while first < dimension:
         left = (dimension - first + 7) // 8
         most = min(free // bits, MAX_COORDINATES // 8, left)
-        fits = bisect_left(range(1, most + 1), 1, key=too_long)
+        fits = most
+        if too_long(most):
+            fits = bisect_left(range(1, most + 1), 1, key=too_long)
         if fits < 1:
             raise CodecError(
                 f"max_payload_bytes is {limit}; that is too little for eight coordinates and "

@@ -62,9 +62,9 @@ class Groups:
 
 def write_groups(starts: Index) -> bytes:
     """Return the description of groups that begin at ``starts``, the first of them at 0."""
-    sizes = np.diff(starts)
-    if len(sizes) == 0:
+    if len(starts) == 1:
         return _NUMBER.pack(1)
+    sizes = np.diff(starts)
     between = sizes[1:]
     alike = int(between[0]) if len(between) and (between == between[0]).all() else 0
     head = _NUMBER.pack(len(starts)) + _SIZES.pack(int(sizes[0]), alike)

@@ -261,8 +261,9 @@ def _read_unary(data: U8, size: int) -> Index:
     if len(data) and not data[-1]:
         raise CodecError("the payload holds more bytes than its indices take")
     ends = _ones(data, size)
-    numbers = ends.copy()
-    numbers[1:] -= ends[:-1]
+    numbers = np.empty_like(ends)
+    numbers[:1] = ends[:1]
+    np.subtract(ends[1:], ends[:-1], out=numbers[1:])
     numbers[1:] -= 1
     return numbers
 

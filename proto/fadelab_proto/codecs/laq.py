@@ -14,7 +14,7 @@ import numpy as np
 
 from fadelab_proto.codecs.base import F32, Encoding
 from fadelab_proto.codecs.bit_planes import MAX_BITS
-from fadelab_proto.codecs.grids import smallest_and_largest, symmetric_grids
+from fadelab_proto.codecs.grids import largest_magnitudes, symmetric_grids
 from fadelab_proto.codecs.groups import Groups
 from fadelab_proto.codecs.qsgd import squared_norms
 from fadelab_proto.codecs.rounding import Rounder
@@ -58,7 +58,7 @@ class Laq:
         """
         vector = np.ascontiguousarray(vector, dtype=np.float32)
         starts = self.groups.starts(len(vector))
-        _, largest = smallest_and_largest(vector, starts)
+        largest = largest_magnitudes(vector, starts)
         half = (2**self.bits - 1) / 2
         grids = symmetric_grids(starts, largest, half)
         rounder = Rounder(
@@ -118,7 +118,7 @@ def aquila_bits(vector: F32) -> int:
     """
     vector = np.ascontiguousarray(vector, dtype=np.float32)
     starts = Groups().starts(len(vector))
-    _, largest = smallest_and_largest(vector, starts)
+    largest = largest_magnitudes(vector, starts)
     if not largest.any():
         return 1
     root_mean_square = sqrt(float(squared_norms(vector, starts)[0]) / len(vector))

@@ -77,6 +77,11 @@ class Grid:
         """The smallest exponent."""
         return self.top - self.exponents + 1
 
+    @property
+    def largest(self) -> float:
+        """What no magnitude of the grid exceeds."""
+        return min(float(np.finfo(np.float32).max), 2.0 ** (self.top + 1))
+
     def mantissa_bits_of(self, exponent_code: int) -> int:
         """Return how many mantissa bits an entry with this exponent code, at least 1, has."""
         below = self.exponents - exponent_code

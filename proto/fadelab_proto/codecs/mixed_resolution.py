@@ -119,7 +119,9 @@ class MixedResolution:
             values[high] = _magnitudes(levels, distance) * _signed(np.float32(1), signs[high])
         elif len(payload) != levels_end:
             raise CodecError(f"{len(payload) - levels_end} payload bytes are left over")
-        return Segment(first, values)
+        # A little more than the last level, for what rounding may have added.
+        largest = max(low, distance * (2**bits - 1)) * (1 + 2.0**-20)
+        return Segment(first, values, largest=min(largest, float(_LARGEST)))
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:
         """Return about what a vector of normally distributed entries takes.
@@ -168,7 +170,8 @@ def _resolve(vector: F32, *, threshold: float, bits: int) -> _Resolved:
     largest = largest_magnitude(vector)
     exact = largest / (2**bits - 1)
     distance = np.float32(exact)
-    if distance < exact:
+    # As a float of Python's, since numpy would compare in single precision.
+    if float(distance) < exact:
         # Upwards, so that no level is beyond the last one.
         distance = np.nextafter(distance, np.float32(np.inf))
     high = _at_least(vector, max(np.float32(threshold * largest), _SMALLEST))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from fadelab_proto.codecs.base import F32, Encoding, Index
 from fadelab_proto.codecs.bit_planes import check_bits
 from fadelab_proto.codecs.grids import (
+    BLOCK,
     blocks,
     groups_within,
-    smallest_and_largest,
+    largest_magnitudes,
     symmetric_grids,
 )
 from fadelab_proto.codecs.groups import Groups
@@ -56,7 +57,7 @@ class Qsgd:
         """
         vector = np.ascontiguousarray(vector, dtype=np.float32)
         starts = self.groups.starts(len(vector))
-        _, largest = smallest_and_largest(vector, starts)
+        largest = largest_magnitudes(vector, starts)
         norms = np.sqrt(squared_norms(vector, starts))
         grids = symmetric_grids(starts, norms, half_levels(self.bits))
         rounder = symmetric_rounder(vector, grids, largest, self.bits, generator)
@@ -83,8 +84,12 @@ class Qsgd:
 def squared_norms(vector: F32, starts: Index) -> NDArray[np.float64]:
     """Return the squared Euclidean norm of each group."""
     sums = np.zeros(len(starts))
+    scratch = np.empty(min(BLOCK, len(vector)))
     for first, last in blocks(len(vector)):
-        squares = np.square(vector[first:last], dtype=np.float64)
+        squares = scratch[: last - first]
+        # Widening first and multiplying then is faster than what numpy does for mixed types.
+        np.copyto(squares, vector[first:last])
+        np.multiply(squares, squares, out=squares)
         groups = groups_within(starts, first, last)
         cuts = np.maximum(starts[groups] - first, 0)
         sums[groups] += np.add.reduceat(squares, cuts)

@@ -3,7 +3,8 @@
 A regular sample of the magnitudes gives two bounds that almost surely enclose the k-th largest one.
 One pass, in blocks that stay in the processor's cache, takes what reaches the upper bound and sets
 aside what lies between the two; only these few are ranked. If the bounds turn out to miss, they
-are replaced by the widest ones, so that the result is exact for every vector.
+are replaced by the widest ones, so that the result is exact for every vector. What is not finite is
+never below a bound, so it is found among these few.
 """
 
 import math
@@ -11,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fadelab_proto.codecs.base import F32, Index
+from fadelab_proto.codecs.base import F32, Index, check_finite
 
 _BLOCK = 1 << 17
 _SMALL = 1 << 12
@@ -32,20 +33,28 @@ def largest(vector: F32, keep: int) -> Index:
     the vector alone.
 
     Args:
-        vector: finite values, shape ``(n,)``.
+        vector: shape ``(n,)``.
         keep: how many, at least 1; all, if there are no more than that.
+
+    Raises:
+        CodecError: if an entry is not finite.
 
     """
     n = len(vector)
+    if n > _SMALL and keep < _SPARSE * n:
+        low, _ = _bracket(vector, keep)
+        candidates = _list(vector, low)
+        magnitudes = np.abs(vector[candidates])
+        if not np.isfinite(magnitudes).all():
+            check_finite(vector)
+        if len(candidates) >= keep:
+            return candidates[_top(magnitudes, keep)]
+    check_finite(vector)
     if keep >= n:
         return np.arange(n, dtype=np.int64)
     if n <= _SMALL:
         return np.flatnonzero(_top(np.abs(vector), keep)).astype(np.int64, copy=False)
     low, high = _bracket(vector, keep)
-    if keep < _SPARSE * n:
-        candidates = _list(vector, low)
-        if len(candidates) >= keep:
-            return candidates[_top(np.abs(vector[candidates]), keep)]
     mask, between = _divide(vector, low, high)
     missing = keep - int(np.count_nonzero(mask))
     if missing < 0 or (missing > len(between) and low > _SMALLEST):
@@ -91,7 +100,7 @@ def _bracket(vector: F32, keep: int) -> tuple[np.float32, np.float32]:
 
 
 def _list(vector: F32, low: np.float32) -> Index:
-    """Return the indices of all entries of magnitude ``low`` or more."""
+    """Return the indices of all entries but those of a magnitude below ``low``."""
     magnitudes = np.empty(_BLOCK, dtype=np.float32)
     mask = np.empty(_BLOCK, dtype=np.bool_)
     found = []
@@ -99,7 +108,9 @@ def _list(vector: F32, low: np.float32) -> Index:
         block = vector[start : start + _BLOCK]
         size = len(block)
         np.abs(block, out=magnitudes[:size])
-        np.greater_equal(magnitudes[:size], low, out=mask[:size])
+        # Not "greater or equal", which NaN never is.
+        np.less(magnitudes[:size], low, out=mask[:size])
+        np.logical_not(mask[:size], out=mask[:size])
         indices = np.flatnonzero(mask[:size])
         indices += start
         found.append(indices)

@@ -61,7 +61,7 @@ class Signs:
         values = np.empty(count, dtype=np.float32)
         for at, end in blocks(count):
             np.copyto(values[at:end], _plus_minus(packed, at, end))
-        return Segment(first, values, part=Part.SIGNS)
+        return Segment(first, values, part=Part.SIGNS, largest=1.0)
 
     @staticmethod
     def join(payload: bytes | memoryview, moduli: F32, *, count: int, skip: int) -> None:
@@ -97,7 +97,8 @@ class Moduli:
     @staticmethod
     def decode(payload: bytes | memoryview, *, first: int, count: int) -> Segment:
         """Return ``low + step * level`` for each coordinate."""
-        return Segment(first, _read_moduli(payload, count).values(), part=Part.MODULI)
+        levels = _read_moduli(payload, count)
+        return Segment(first, levels.values(), part=Part.MODULI, largest=levels.largest)
 
     @staticmethod
     def accumulate(
@@ -267,7 +268,12 @@ def _read_moduli(payload: bytes | memoryview, count: int) -> Levels:
     if len(rest) != field_bytes(bits, count):
         raise CodecError(f"{len(rest)} bytes cannot be {count} levels of {bits} bits")
     fields = split_fields(np.frombuffer(rest, dtype=np.uint8), bits, count)
-    return Levels(grids, lambda at, end: unpack_fields(fields, bits, at, end - at), count)
+    return Levels(
+        grids,
+        lambda at, end: unpack_fields(fields, bits, at, end - at),
+        count,
+        highest=2**bits - 1,
+    )
 
 
 def _sign_ranges(dimension: int, max_payload_bytes: int) -> list[tuple[int, int]]:

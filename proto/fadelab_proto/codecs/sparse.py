@@ -32,7 +32,6 @@ from fadelab_proto.codecs.base import (
     Index,
     Part,
     Segment,
-    check_finite,
 )
 from fadelab_proto.codecs.dense_f32 import DenseF32
 from fadelab_proto.codecs.index_sets import (
@@ -82,7 +81,6 @@ class TopK:
     ) -> Encoding:
         """Return the packets of the ``min(k_keep, n)`` largest entries, largest first."""
         vector = np.ascontiguousarray(vector, dtype=np.float32)
-        check_finite(vector)
         n = len(vector)
         if n == 0:
             return Encoding((), 0)
@@ -110,7 +108,8 @@ class TopK:
         if inner.part is not Part.VALUES or inner.refines or len(inner.values) != entries:
             raise CodecError(f"the payload does not hold the values of {entries} entries")
         # Adding at indices takes ten times as long if the values straddle words.
-        return Segment(first, np.require(inner.values, requirements="A"), indices)
+        values = np.require(inner.values, requirements="A")
+        return Segment(first, values, indices, largest=inner.largest)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:
         """Return the payload bits if every set of indices is equally likely; it grows with k.
@@ -169,7 +168,7 @@ class TopK:
         values = encoding.chunks[0].payload
         paper = self.indices == "paper"
         coded = encode_literally(indices, n) if paper else encode_indices(indices, n)
-        payload = b"".join((_HEAD.pack(len(indices), len(coded), numbers[0]), coded, values))
+        payload = sparse_payload(coded, values, entries=len(indices), number=numbers[0])
         unforeseen_bits = encoding.nominal_bits - self.values.nominal_bits(len(indices))
         return Chunk(0, n, payload, self.NUMBER), unforeseen_bits
 
@@ -213,6 +212,11 @@ class TopK:
         index_bits = literal_bits(entries, n) if paper else expected_bits(entries, n)
         value_bits = self.values.estimate_bits(entries, max_payload_bytes=_ANY_SIZE)
         return 8 * _HEAD.size + index_bits + value_bits
+
+
+def sparse_payload(indices: bytes, values: bytes, *, entries: int, number: int) -> bytes:
+    """Return the payload of coded ``indices`` and their values, coded in the format ``number``."""
+    return b"".join((_HEAD.pack(entries, len(indices), number), indices, values))
 
 
 def _ascending(numbers: Index, limit: int) -> Index:

@@ -13,6 +13,7 @@ Plane j holds bit j of every level. It contributes ``step * 2^j * (bit - 1/2)``,
 the top plane contributes ``low + step * (2^b - 1) / 2`` too. So whatever planes of a coordinate
 have arrived, their sum is the middle of the levels that are still possible, and with all planes it
 is ``low + step * level``: in float32 exactly if one packet holds them all, up to rounding otherwise.
+In several packets, entries within a step of float32's largest number may overflow as they are added up.
 """
 
 import struct
@@ -38,8 +39,8 @@ from fadelab_proto.codecs.grids import (
     Grids,
     Levels,
     blocks,
+    largest_magnitudes,
     packet_ranges,
-    smallest_and_largest,
     symmetric_grids,
 )
 from fadelab_proto.codecs.groups import Groups
@@ -172,7 +173,7 @@ class Uniform:
         """
         vector = np.ascontiguousarray(vector, dtype=np.float32)
         starts = self.groups.starts(len(vector))
-        _, largest = smallest_and_largest(vector, starts)
+        largest = largest_magnitudes(vector, starts)
         grids = symmetric_grids(starts, largest, half_levels(self.bits))
         rounder = symmetric_rounder(vector, grids, largest, self.bits, generator)
         chunks = self._writer().write(
@@ -199,10 +200,11 @@ class Uniform:
             grids,
             lambda at, end: unpack_fields(fields, held, at, end - at),
             count,
+            highest=2**held - 1,
             unit=unit,
             shift=(unit - 1) / 2 if top else (unit - 2 ** (highest + 1)) / 2,
         )
-        return Segment(first, levels.values(), refines=not top)
+        return Segment(first, levels.values(), refines=not top, largest=levels.largest)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:
         """Return the exact payload bits, which depend on the sizes alone."""
