@@ -1,19 +1,26 @@
 """How many updates per second one server takes in, through gRPC, with its sender on the same machine.
 
-    python benchmarks/ingest.py [--dimension 11173962] [--seconds 8]
+    python benchmarks/ingest.py [--dimension 11173962] [--seconds 8] [--rounds-of 64]
 
-A real server (FedAvg in rounds of 32 devices) in a process of its own; one client sends, four uploads at
-a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
-with a journal that writes nothing, which shows what journalling costs.
+A real server (FedAvg in rounds) in a process of its own; one client sends for all devices, eight uploads
+at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
+with a journal that writes nothing, in turns, which shows what journalling costs. The first line of each
+codec is what gRPC alone takes for the same messages: a server that reads them and answers.
+
+CPU times are those of the server's and the sender's process while updates are sent.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +32,20 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.codecs import Codec, DenseF16, DenseF32, Encoding, TopK, Uniform
-from fadelab_proto.wire import PROTOCOL_VERSION, SERVICE, channel_options, serialize_part
+from fadelab_proto.wire import (
+    PROTOCOL_VERSION,
+    SERVICE,
+    channel_options,
+    serialize_part,
+    server_options,
+)
 from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 from fadelab_server.journal import log as journal_log
 
-DEVICES, AT_ONCE = 32, 4
+AT_ONCE = 8
 PAYLOAD_BYTES = (1 << 20) - 64
+SAMPLES = 600
 
 
 @dataclass(frozen=True)
@@ -40,15 +54,27 @@ class Case:
 
     name: str
     codec: Codec
+    target: float
+    """Updates per second that are asked for with two processors."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one measurement saw."""
+
+    updates_per_s: float
+    server_cpu_ms: float
+    client_cpu_ms: float
+    rss_mib: float
 
 
 def cases(dimension: int) -> list[Case]:
     kept = dimension // 100
     return [
-        Case("top 1 %, float16", TopK(kept, DenseF16())),
-        Case("top 1 %, 4 bits", TopK(kept, Uniform(4))),
-        Case("dense, 8 bits", Uniform(8)),
-        Case("dense, float32", DenseF32()),
+        Case("top 1 %, 4 bits", TopK(kept, Uniform(4)), 800),
+        Case("top 1 %, float16", TopK(kept, DenseF16()), 800),
+        Case("dense, 8 bits", Uniform(8), 60),
+        Case("dense, float32", DenseF32(), 20),
     ]
 
 
@@ -56,49 +82,92 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dimension", type=int, default=11_173_962)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds-of", type=int, default=64, help="devices")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases whose names hold this")
     arguments = parser.parse_args()
     draw = np.random.default_rng(1)
     vector = draw.standard_normal(arguments.dimension, dtype=np.float32)
     vector *= draw.standard_normal(arguments.dimension, dtype=np.float32)
     print(
-        f"{'':18} {'journal':>8} {'KB':>9} {'updates/s':>10} {'server CPU ms':>14} {'RSS MiB':>8}"
+        f"{'':17} {'journal':>10} {'KB':>7} {'updates/s':>10} {'server ms':>10} "
+        f"{'sender ms':>10} {'RSS MiB':>8}"
     )
-    for case in cases(arguments.dimension):
+    for case in [own for own in cases(arguments.dimension) if arguments.only in own.name]:
         encoding = case.codec.encode(vector, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
-        for journal in ("disk", "kernel", "none"):
-            row = measure(encoding, arguments.dimension, arguments.seconds, journal)
-            size = encoding.coded_bits / 8e3
-            print(
-                f"{case.name:18} {journal:>8} {size:9.0f} {row[0]:10.1f} {row[1]:14.2f} {row[2]:8.0f}",
-                flush=True,
-            )
+        kinds = ("gRPC alone", "disk", "kernel", "none")
+        seen: dict[str, list[Rate]] = {kind: [] for kind in kinds}
+        for _ in range(arguments.repetitions):
+            for kind in kinds:
+                seen[kind].append(measure(encoding, arguments, kind))
+        for kind in kinds:
+            print(row(case, kind, encoding, seen[kind]), flush=True)
+        print(verdict(case, seen), flush=True)
     return 0
 
 
-def measure(
-    encoding: Encoding, dimension: int, seconds: float, journal: str
-) -> tuple[float, float, float]:
-    """Return updates per second, the server's CPU milliseconds for each, and its memory in MiB."""
+def row(case: Case, kind: str, encoding: Encoding, rates: list[Rate]) -> str:
+    middle = sorted(rates, key=lambda rate: rate.updates_per_s)[len(rates) // 2]
+    return (
+        f"{case.name:17} {kind:>10} {encoding.coded_bits / 8e3:7.0f} {middle.updates_per_s:10.1f} "
+        f"{middle.server_cpu_ms:10.2f} {middle.client_cpu_ms:10.2f} {middle.rss_mib:8.0f}"
+    )
+
+
+def verdict(case: Case, seen: dict[str, list[Rate]]) -> str:
+    median = {
+        kind: statistics.median(rate.updates_per_s for rate in rates)
+        for kind, rates in seen.items()
+    }
+    cost = 100 * (1 - median["disk"] / median["none"])
+    to_kernel = 100 * (1 - median["kernel"] / median["none"])
+    return (
+        f"{'':17} {median['disk']:.0f} of {case.target:.0f} asked for; the journal costs {cost:.0f} % "
+        f"with the disk, {to_kernel:.0f} % without"
+    )
+
+
+# -- processes ---------------------------------------------------------------------------------------
+
+
+def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str) -> Rate:
     folder = Path(tempfile.mkdtemp(prefix="ingest-"))
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            run_server(folder, dimension, journal, writer)
+            if kind == "gRPC alone":
+                asyncio.run(run_bare_server(writer))
+            else:
+                run_server(folder, arguments, kind, writer)
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as pipe:
-        port = int(pipe.readline())
-        count, took_s = asyncio.run(send(port, folder, encoding, dimension, seconds))
-    os.kill(child, 15)
-    _, _, usage = os.wait4(child, 0)
-    shutil.rmtree(folder)
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return count / took_s, 1e3 * cpu_s / count, usage.ru_maxrss / 1024
+    try:
+        with os.fdopen(reader) as pipe:
+            port = int(pipe.readline())
+            sender = Sender(port, folder, encoding, arguments, child)
+            return asyncio.run(sender.bare() if kind == "gRPC alone" else sender.rounds())
+    finally:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        shutil.rmtree(folder)
 
 
-def run_server(folder: Path, dimension: int, journal: str, tell: int) -> None:
+def cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(process: int) -> float:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def run_server(folder: Path, arguments: argparse.Namespace, journal: str, tell: int) -> None:
+    dimension = arguments.dimension
     initial = folder / "initial.npy"
     np.save(initial, np.zeros(dimension, dtype=np.float32))
     task = {"name": "bench", "dimension": dimension, "layout_hash": 1, "initial": initial}
@@ -109,7 +178,7 @@ def run_server(folder: Path, dimension: int, journal: str, tell: int) -> None:
             "operator_socket": folder / "operator",
             "events_dir": folder / "events",
             "checkpoint_dir": folder / "checkpoint",
-            "devices": DEVICES,
+            "devices": arguments.rounds_of,
             "tasks": [task],
             "aggregation": {"kind": "fedavg"},
             "stop": {"duration_s": 1e6},
@@ -123,65 +192,147 @@ def run_server(folder: Path, dimension: int, journal: str, tell: int) -> None:
     asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))
 
 
-async def send(
-    port: int, folder: Path, encoding: Encoding, dimension: int, seconds: float
-) -> tuple[int, float]:
-    """Upload the same update for one device after the other, round after round."""
+async def run_bare_server(tell: int) -> None:
+    async def read_all(stream: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for message in stream:
+            del message
+        yield b""
+
     keep_freed_memory()
-    address = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
+    server = grpc.aio.server(options=server_options())
+    handlers = {"UploadUpdate": grpc.stream_stream_rpc_method_handler(read_all)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    os.write(tell, f"{port}\n".encode())
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+
+
+# -- the sender --------------------------------------------------------------------------------------
+
+
+class Sender:
+    """Uploads the same update for one device after the other, round after round."""
+
+    def __init__(
+        self,
+        port: int,
+        folder: Path,
+        encoding: Encoding,
+        arguments: argparse.Namespace,
+        server: int,
+    ) -> None:
+        keep_freed_memory()
+        self._address = f"127.0.0.1:{port}"
+        self._folder = folder
+        self._encoding = encoding
+        self._arguments = arguments
+        self._server = server
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._counted = 0
+        self._version = 0
+        self._sessions = [0] * arguments.rounds_of
+
+    async def bare(self) -> Rate:
+        """Send to a server that takes everything."""
+        async with grpc.aio.insecure_channel(self._address, options=channel_options()) as channel:
+            return await self._measured(channel)
+
+    async def rounds(self) -> Rate:
+        """Join as all devices, start the run, send."""
+        async with (
+            grpc.aio.insecure_channel(self._address, options=channel_options()) as channel,
+            grpc.aio.insecure_channel(f"unix:{self._folder / 'operator'}") as local,
+        ):
+            stub = pb_grpc.FederationStub(channel)
+            streams = []
+            for device in range(len(self._sessions)):
+                joined = await stub.Join(self._join_request(device))
+                self._sessions[device] = joined.session
+                streams.append(
+                    stub.WatchDirectives(pb.WatchDirectivesRequest(session=joined.session))
+                )
+            start = pb.StartRequest(start_mono_s=time.monotonic())
+            await pb_grpc.OperatorStub(local).Start(start)
+            rate = await self._measured(channel)
+            for stream in streams:
+                stream.cancel()
+            return rate
+
+    async def _measured(self, channel: grpc.aio.Channel) -> Rate:
         upload = channel.stream_stream(
             f"/{SERVICE}/UploadUpdate",
             request_serializer=serialize_part,
-            response_deserializer=pb.UploadReply.FromString,
+            response_deserializer=None,
         )
-        stub = pb_grpc.FederationStub(channel)
-        sessions, streams = [], []
-        for device in range(DEVICES):
-            joined = await stub.Join(join_request(device, dimension))
-            sessions.append(joined.session)
-            streams.append(stub.WatchDirectives(pb.WatchDirectivesRequest(session=joined.session)))
-        async with grpc.aio.insecure_channel(f"unix:{folder / 'operator'}") as local:
-            await pb_grpc.OperatorStub(local).Start(pb.StartRequest(start_mono_s=time.monotonic()))
-        gate, count, version = asyncio.Semaphore(AT_ONCE), 0, 0
+        await self._round(upload)  # memory is asked for, connections stand
+        self._counted = 0
+        with counted(self._server) as server, counted(os.getpid()) as sender:
+            begin_s = time.monotonic()
+            while time.monotonic() - begin_s < self._arguments.seconds:
+                await self._round(upload)
+            took_s = time.monotonic() - begin_s
+        per_update = 1e3 / self._counted
+        return Rate(
+            self._counted / took_s,
+            per_update * server[0],
+            per_update * sender[0],
+            rss_mib(self._server),
+        )
 
-        async def one(device: int) -> int:
-            async with gate:
-                identity = UpdateIdentity(
-                    1, device, sessions[device], 0, version + 1, version, dimension, 1
-                )
-                update = encode_update(identity, encoding)
-                call = upload()
-                await call.write(pb.UploadPart(header=update.header))
-                for packet in update.packets:
-                    await call.write(packet)
-                await call.done_writing()
-                last = pb.UploadReply()
-                async for reply in call:
-                    last = reply
-                if last.status != pb.UPLOAD_STATUS_COMPLETE:
-                    raise RuntimeError(f"the server answered {last}")
-                return last.newest_version
+    async def _round(self, upload: grpc.aio.StreamStreamMultiCallable[object, bytes]) -> None:
+        await asyncio.gather(*(self._one(upload, device) for device in range(len(self._sessions))))
+        self._version += 1
 
-        begin_s = time.monotonic()
-        while time.monotonic() - begin_s < seconds:
-            version = max(await asyncio.gather(*(one(device) for device in range(DEVICES))))
-            count += DEVICES
-        took_s = time.monotonic() - begin_s
-        for stream in streams:
-            stream.cancel()
-    return count, took_s
+    async def _one(
+        self, upload: grpc.aio.StreamStreamMultiCallable[object, bytes], device: int
+    ) -> None:
+        async with self._gate:
+            identity = UpdateIdentity(
+                run_id=1,
+                device=device,
+                session=self._sessions[device],
+                task_index=0,
+                update_id=self._version + 1,
+                base_version=self._version,
+                dimension=self._arguments.dimension,
+                samples=SAMPLES,
+            )
+            update = encode_update(identity, self._encoding)
+            call = upload()
+            await call.write(pb.UploadPart(header=update.header))
+            for packet in update.packets:
+                await call.write(packet)
+            await call.done_writing()
+            last = b""
+            async for reply in call:
+                last = reply
+            if last and pb.UploadReply.FromString(last).status != pb.UPLOAD_STATUS_COMPLETE:
+                raise RuntimeError(f"the server answered {pb.UploadReply.FromString(last)}")
+            self._counted += 1
+
+    def _join_request(self, device: int) -> pb.JoinRequest:
+        offer = pb.TaskOffer(
+            name="bench", dimension=self._arguments.dimension, layout_hash=1, samples=SAMPLES
+        )
+        return pb.JoinRequest(
+            protocol_version=PROTOCOL_VERSION,
+            run_id=1,
+            device=device,
+            incarnation=device,
+            tasks=[offer],
+        )
 
 
-def join_request(device: int, dimension: int) -> pb.JoinRequest:
-    offer = pb.TaskOffer(name="bench", dimension=dimension, layout_hash=1, samples=1)
-    return pb.JoinRequest(
-        protocol_version=PROTOCOL_VERSION,
-        run_id=1,
-        device=device,
-        incarnation=device,
-        tasks=[offer],
-    )
+@contextlib.contextmanager
+def counted(process: int) -> Iterator[list[float]]:
+    """Yield a list that holds the CPU seconds of a process after the block."""
+    spent: list[float] = []
+    before = cpu_s(process)
+    yield spent
+    spent.append(cpu_s(process) - before)
 
 
 if __name__ == "__main__":

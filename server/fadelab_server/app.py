@@ -15,6 +15,7 @@ from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
 from fadelab_server.config import ServerConfig
+from fadelab_server.datagram_intake import DatagramIntake
 from fadelab_server.federation import Federation
 from fadelab_server.services import FederationService, OperatorService
 from fadelab_server.transfer import TransferService
@@ -43,6 +44,7 @@ class Server:
         self._clock = clock
         self._data = grpc.aio.server(options=server_options())
         self._local = grpc.aio.server(options=server_options())
+        self._datagrams: DatagramIntake | None = None
 
     async def start(self) -> int:
         """Listen on the data plane and on the operator's socket; return the data plane's port.
@@ -68,6 +70,8 @@ class Server:
             f"unix:{self._config.operator_socket}",
             "the folder is missing or the path is too long for a socket",
         )
+        if self._config.datagram_listen is not None:
+            self._datagrams = _take_datagrams(self.federation, self._config.datagram_listen)
         await self._data.start()
         await self._local.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -113,6 +117,8 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._close_data_plane()
         await self._local.stop(_DRAIN_S)
+        if self._datagrams is not None:
+            self._datagrams.stop()
         await self.federation.close()
         for remote, counters in sorted(self._ledger.by_remote().items()):
             self.federation.log.write(
@@ -122,6 +128,16 @@ class Server:
                 bytes_retransmitted=counters.bytes_retransmitted,
             )
         self.federation.log.write("server_drained")
+
+
+def _take_datagrams(federation: Federation, listen: str) -> DatagramIntake:
+    host, _, port = listen.rpartition(":")
+    try:
+        intake = DatagramIntake(federation, (host, int(port)))
+    except (OSError, OverflowError) as error:
+        raise ListenError(f"cannot listen for datagrams on {listen}: {error}") from error
+    intake.start()
+    return intake
 
 
 def _listen(server: grpc.aio.Server, address: str, likely_cause: str) -> int:

@@ -1,6 +1,6 @@
 """Collecting the packets of one update, in any order, with duplicates, across reconnects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from fadelab_proto.ranges import RangeSet
 from fadelab_proto.transfer_timer import TransferTimer
 from fadelab_server.model_store import Version
 
+_PARTS = frozenset((pb.PACKET_CLASS_SIGN, pb.PACKET_CLASS_MODULUS))
 _CLASSES = frozenset((pb.PACKET_CLASS_UPDATE, pb.PACKET_CLASS_SIGN, pb.PACKET_CLASS_MODULUS))
 
 
@@ -21,7 +22,7 @@ class Held:
     position: int
     """Where its record begins in the journal."""
     size: int
-    data: bytes | None
+    packet: Packet | None
     """None if only the journal still has it."""
 
 
@@ -30,6 +31,10 @@ class ClassShare(NamedTuple):
 
     packets: int
     payload_bytes: int
+
+    def with_one_more(self, payload_bytes: int) -> "ClassShare":
+        """Return the same after one more packet."""
+        return ClassShare(self.packets + 1, self.payload_bytes + payload_bytes)
 
 
 class UpdateAssembly:
@@ -66,7 +71,11 @@ class UpdateAssembly:
         self.payload_bytes = 0
         self.by_class: dict[int, ClassShare] = {}
         """Of what has arrived, by packet class."""
+        self.in_datagrams = ClassShare(0, 0)
+        """Of what has arrived, what came in datagrams."""
         self.duplicates = 0
+        self.watchers: set[Callable[[], None]] = set()
+        """Called when every packet has arrived, and when it is collected no longer."""
         self.memory_bytes = 0
         """What is held of it outside the journal."""
         self._run_id = run_id
@@ -78,9 +87,14 @@ class UpdateAssembly:
         return len(self.received) == self.header.packets
 
     @property
+    def in_parts(self) -> bool:
+        """Whether signs and moduli of its entries come in packets of their own."""
+        return not _PARTS.isdisjoint(self.by_class)
+
+    @property
     def in_memory(self) -> bool:
         """Whether nothing of what has arrived must be read back from the journal."""
-        return all(held.data is not None for held in self._held.values())
+        return all(held.packet is not None for held in self._held.values())
 
     def resumed_by(self, header: pb.UploadHeader) -> bool:
         """Whether ``header`` announces this very update again, perhaps in a new session."""
@@ -99,7 +113,15 @@ class UpdateAssembly:
             PacketError: if it is damaged or does not belong to this update.
 
         """
-        packet = parse_packet(data)
+        return self.accept_parsed(parse_packet(data))
+
+    def accept_parsed(self, packet: Packet) -> Packet | None:
+        """Do as :meth:`accept` with a packet that was found undamaged before.
+
+        Raises:
+            PacketError: if it does not belong to this update.
+
+        """
         self._check(packet)
         if packet.sequence in self.received:
             self.duplicates += 1
@@ -116,12 +138,15 @@ class UpdateAssembly:
         self.received.add(packet.sequence)
         self.payload_bytes += len(packet.payload)
         share = self.by_class.get(packet.packet_class, ClassShare(0, 0))
-        self.by_class[packet.packet_class] = ClassShare(
-            share.packets + 1, share.payload_bytes + len(packet.payload)
-        )
+        self.by_class[packet.packet_class] = share.with_one_more(len(packet.payload))
         self.timer.arrived(HEADER_BYTES + len(packet.payload), now_s)
-        if held.data is not None:
+        if held.packet is not None:
             self.memory_bytes += held.size
+
+    def wake(self) -> None:
+        """Call the watchers."""
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def segments(self, read: Callable[[int, int], bytes]) -> list[codecs.Segment]:
         """Decode what has arrived, in the order of the packets.
@@ -133,15 +158,16 @@ class UpdateAssembly:
             CodecError: if a payload is not of the format that its packet names.
 
         """
-        decoded = []
+        return [
+            codecs.decode(packet.codec, packet.payload, first=packet.first, count=packet.count)
+            for packet in self.packets(read)
+        ]
+
+    def packets(self, read: Callable[[int, int], bytes]) -> Iterator[Packet]:
+        """Yield what has arrived, in the order of the packets; arguments as of :meth:`segments`."""
         for sequence in self.received:
             held = self._held[sequence]
-            data = read(held.position, held.size) if held.data is None else held.data
-            packet = parse_packet(data)
-            decoded.append(
-                codecs.decode(packet.codec, packet.payload, first=packet.first, count=packet.count)
-            )
-        return decoded
+            yield held.packet or parse_packet(read(held.position, held.size))
 
     def _check(self, packet: Packet) -> None:
         expected = {

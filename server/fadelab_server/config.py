@@ -5,8 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fadelab_proto.codecs import CodecError
+from fadelab_proto.codecs.config import ValueCodecConfig
 from fadelab_proto.config import StrictModel
 from fadelab_proto.packet import MAX_PACKETS
+from fadelab_proto.substitutes import SubstituteConfig
 
 
 class ConstantStaleness(StrictModel):
@@ -35,12 +38,22 @@ StalenessConfig = Annotated[
 ]
 
 
+Missing = Literal["zero", "reweigh"]
+"""What an update says of coordinates that none of its packets cover: that nothing changed there, or
+nothing at all."""
+
+
 class FedAvgConfig(StrictModel):
     """Synchronous rounds: the sample-weighted mean of the updates to one version."""
 
     kind: Literal["fedavg"] = "fedavg"
     quorum: int | None = Field(
         None, ge=1, description="Updates that end a round; all devices in the run when left out."
+    )
+    missing: Missing = Field(
+        "zero",
+        description="Coordinates that an update's packets do not cover count as zero, or do not "
+        "count: the mean there is over the other devices.",
     )
 
 
@@ -53,9 +66,55 @@ class FedAsyncConfig(StrictModel):
     max_staleness: int | None = Field(
         None, ge=0, description="Older updates are refused; no limit when left out."
     )
+    missing: Missing = Field(
+        "reweigh",
+        description="Coordinates that an update's packets do not cover are mixed in as unchanged "
+        "since its base version (zero), or stay as they are.",
+    )
 
 
-AggregationConfig = Annotated[FedAvgConfig | FedAsyncConfig, Field(discriminator="kind")]
+class LazyConfig(StrictModel):
+    """Synchronous rounds in which a device counts with what it sent last until it sends more.
+
+    What arrives is added to a vector that the server keeps for each device; the model moves by the
+    sample-weighted mean of these vectors.
+    """
+
+    kind: Literal["lazy"] = "lazy"
+    quorum: int | None = Field(
+        None,
+        ge=1,
+        description="Devices that must speak before a round ends; all in the run when left out.",
+    )
+
+
+AggregationConfig = Annotated[
+    FedAvgConfig | FedAsyncConfig | LazyConfig, Field(discriminator="kind")
+]
+
+
+class FullDownlink(StrictModel):
+    """Every download is the whole model."""
+
+    kind: Literal["full"] = "full"
+
+
+class DeltaDownlink(StrictModel):
+    """A device gets the entries that changed since the version it holds, exactly."""
+
+    kind: Literal["delta"]
+
+
+class QuantisedDownlink(StrictModel):
+    """Every version is the one before plus a coded step; a device gets the steps it lacks."""
+
+    kind: Literal["quantised"]
+    codec: ValueCodecConfig
+
+
+DownlinkConfig = Annotated[
+    FullDownlink | DeltaDownlink | QuantisedDownlink, Field(discriminator="kind")
+]
 
 
 class TaskSpec(StrictModel):
@@ -64,7 +123,19 @@ class TaskSpec(StrictModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     dimension: int = Field(ge=1, lt=2**32)
     layout_hash: int = Field(ge=0, lt=2**64)
+    layers: tuple[int, ...] = Field(
+        (), description="Parameters of each tensor, in order; only scales per layer need them."
+    )
     initial: Path = Field(description="A .npy file with the float32 vector of version 0.")
+
+    @model_validator(mode="after")
+    def _layers_make_the_model(self) -> Self:
+        if self.layers and sum(self.layers) != self.dimension:
+            raise ValueError(
+                f"the layers have {sum(self.layers)} parameters together, "
+                f"the model has {self.dimension}"
+            )
+        return self
 
 
 class StopConfig(StrictModel):
@@ -79,6 +150,11 @@ class ServerConfig(StrictModel):
 
     run_id: int = Field(ge=0, lt=2**32)
     listen: str = Field(description="HOST:PORT of the data plane.")
+    datagram_listen: str | None = Field(
+        None,
+        pattern=r"^[^:]+:\d{1,5}$",
+        description="HOST:PORT, IPv4, for packets that come as datagrams; none are taken without.",
+    )
     operator_socket: Path = Field(description="Unix socket for the launcher and the validator.")
     events_dir: Path
     checkpoint_dir: Path
@@ -90,15 +166,30 @@ class ServerConfig(StrictModel):
     history_bytes: int = Field(
         256 << 20, ge=0, description="Memory for past versions of each task; 2 are always kept."
     )
+    downlink: DownlinkConfig = Field(
+        FullDownlink(), description="What is sent to a device that holds an earlier version."
+    )
+    downlink_memory_bytes: int = Field(
+        32 << 20,
+        ge=0,
+        description="Memory for what is ready to be sent, and as much for the steps of a "
+        "quantised downlink, for each task.",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="The experiment's seed.")
     upload_memory_bytes: int = Field(
-        256 << 20,
+        64 << 20,
         ge=0,
         description="Memory for the packets of unfinished uploads; the journal keeps the others.",
     )
     partial_updates: Literal["discard", "keep"] = Field(
         "discard",
         description="What becomes of an update that its device closes early: nothing of it is "
-        "used, or the packets that arrived are; missing entries count as zero.",
+        "used, or the packets that arrived are.",
+    )
+    substitute: SubstituteConfig | None = Field(
+        None,
+        description="What stands in for the modulus of an entry of which only the sign arrived; "
+        "such entries do not count when left out.",
     )
     journal_sync: bool = Field(
         default=True,
@@ -108,6 +199,16 @@ class ServerConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+
+    @model_validator(mode="after")
+    def _steps_can_be_written(self) -> Self:
+        if isinstance(self.downlink, QuantisedDownlink):
+            for task in self.tasks:
+                try:
+                    self.downlink.codec.build(task.dimension, task.layers)
+                except CodecError as error:
+                    raise ValueError(f"downlink of task '{task.name}': {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _models_fit_into_packets(self) -> Self:

@@ -8,26 +8,26 @@ import asyncio
 import math
 from pathlib import Path
 
-import numpy as np
-
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import CodecError
 from fadelab_proto.events import EventLog
-from fadelab_server.aggregation import Roster, build_rule
+from fadelab_proto.packet import Packet
+from fadelab_server.aggregation import Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import CheckpointError
-from fadelab_server.config import ServerConfig, TaskSpec
-from fadelab_server.journal.records import Applied as AppliedRecord
+from fadelab_server.combiner import Combiner
+from fadelab_server.config import ServerConfig
 from fadelab_server.journal.records import Dropped, RosterChanged, Started
-from fadelab_server.model_store import ModelStore, Version
+from fadelab_server.model_delivery import Deliveries
+from fadelab_server.model_store import Version
+from fadelab_server.new_task import new_task
 from fadelab_server.sessions import JOIN_GRACE_S, Session, SessionTable
 from fadelab_server.signal import Signal
 from fadelab_server.state_keeper import StateKeeper
 from fadelab_server.task_state import (
     Applied,
     ContributionRefusedError,
-    TaskState,
     UpdateDiscardedError,
 )
 from fadelab_server.upload_events import log_refusal, log_upload
@@ -46,7 +46,8 @@ class Federation:
         self.orders = Signal()
         """Devices have something else to do. Every device listens: it must not be told of every
         packet of the others."""
-        self.tasks = [self._new_task(spec) for spec in config.tasks]
+        self.tasks = [new_task(config, spec, clock.now_s()) for spec in config.tasks]
+        self.deliveries = [Deliveries(task, config) for task in self.tasks]
         self.keeper = StateKeeper(config, self.tasks)
         self.uploads = self.keeper.uploads
         """Unfinished uploads by task index and device: one at a time for each pair."""
@@ -57,10 +58,11 @@ class Federation:
         self.stopped = asyncio.Event()
         self._timers: set[asyncio.Task[None]] = set()
         self._awaited_until_s = -math.inf
-        self._turn = asyncio.Lock()
-        """Held by whoever changes a task."""
+        self.combiner = Combiner(self.tasks, self.keeper, clock, self._refuse_to_take)
         self._resumed = False
         self._finishing: dict[UpdateAssembly, asyncio.Task[Applied]] = {}
+        self.datagram_port = 0
+        """UDP port at which packets of loss-tolerant classes are taken; 0 where none are."""
 
     # -- start and stop ------------------------------------------------------------------------
 
@@ -103,7 +105,10 @@ class Federation:
 
     def join(self, request: pb.JoinRequest) -> Session:
         """Admit a device; see :meth:`SessionTable.join`."""
+        earlier = self.sessions.held_by(request.device)
         session = self.sessions.join(request, self.clock.now_s())
+        if earlier is not None and earlier.streams:
+            self.orders.notify()  # its streams end, though the agent at their other end may be gone
         self.log.write("device_joined", device=session.device)
         self._roster_changed()
         self._keep(asyncio.create_task(self._review_roster(session.joined_s + JOIN_GRACE_S)))
@@ -137,14 +142,14 @@ class Federation:
     def _roster_changed(self) -> None:
         if self.start_mono_s is None or self.stop_reason is not None:
             return
-        if self._turn.locked():
+        if self.combiner.turn.locked():
             self._keep(asyncio.create_task(self._set_rosters_in_turn()))
         else:
             self._set_rosters()
         self.changed.notify()
 
     async def _set_rosters_in_turn(self) -> None:
-        async with self._turn:
+        async with self.combiner.turn:
             self._set_rosters()
 
     def _set_rosters(self) -> None:
@@ -196,8 +201,29 @@ class Federation:
         """
         packet = assembly.accept(memoryview(data))
         if packet is not None:
-            self.keeper.hold(assembly, packet, data, self.clock.now_s())
-            self.changed.notify()
+            self._hold(assembly, packet, data, self.clock.now_s())
+
+    def add_datagram(
+        self, assembly: UpdateAssembly, packet: Packet, data: bytes, arrived_s: float
+    ) -> None:
+        """Take one packet that came in a datagram and was found undamaged; as :meth:`add_packet`.
+
+        Raises:
+            PacketError: if it does not belong to this update.
+            CheckpointError: if the journal takes nothing any more.
+
+        """
+        if assembly.accept_parsed(packet) is not None:
+            self._hold(assembly, packet, data, arrived_s)
+            assembly.in_datagrams = assembly.in_datagrams.with_one_more(len(packet.payload))
+
+    def _hold(
+        self, assembly: UpdateAssembly, packet: Packet, data: bytes | memoryview, now_s: float
+    ) -> None:
+        self.keeper.hold(assembly, packet, data, now_s)
+        if assembly.complete:
+            assembly.wake()
+        self.changed.notify()
 
     async def finish_upload(self, assembly: UpdateAssembly) -> Applied:
         """Aggregate an update and publish what results; durable when this returns.
@@ -219,26 +245,18 @@ class Federation:
         return await asyncio.shield(self._finishing[assembly])
 
     async def _take(self, assembly: UpdateAssembly) -> Applied:
-        key = index, device = assembly.header.task_index, assembly.device
-        task, update_id = self.tasks[index], assembly.header.update_id
+        index = assembly.header.task_index
         if not assembly.in_memory:
             await self.make_durable()
-        async with self._turn:
-            self._refuse_to_take(assembly)
-            # From here on no stream adds to it.
-            self.keeper.forget(key)
-            try:
-                vector = await asyncio.to_thread(task.combine, assembly, self.keeper.read)
-            except (ContributionRefusedError, CodecError) as error:
-                self.keeper.decide(Dropped(*key, update_id))
-                log_refusal(self.log, task.spec.name, assembly, str(error))
-                raise
-            now = self.clock.now_s()
-            applied = task.commit(assembly, vector, now)
-            end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
-            self._log_upload("upload_complete", index, assembly, applied)
-            if self.keeper.snapshot_due():
-                self._keep(asyncio.create_task(self._snapshot()))
+        outcome = await self.combiner.combine(assembly)
+        if isinstance(outcome, ContributionRefusedError | CodecError):
+            log_refusal(self.log, self.tasks[index].spec.name, assembly, str(outcome))
+        if isinstance(outcome, Exception):
+            raise outcome
+        applied, end = outcome
+        self._log_upload("upload_complete", index, assembly, applied)
+        if self.keeper.snapshot_due():
+            self._keep(asyncio.create_task(self._snapshot()))
         if applied.published is None:
             await self.make_durable(end)
         else:
@@ -257,12 +275,13 @@ class Federation:
             self.drop_upload(assembly, reason)
             raise UpdateDiscardedError(reason)
         header = assembly.header
-        refusal = self.tasks[header.task_index].refuse(
-            device=assembly.device, base_version=header.base_version
-        )
-        if refusal is not None:
-            self.drop_upload(assembly, refusal)
-            raise ContributionRefusedError(refusal)
+        try:
+            self.tasks[header.task_index].check(
+                device=assembly.device, base_version=header.base_version
+            )
+        except ContributionRefusedError as refusal:
+            self.drop_upload(assembly, str(refusal))
+            raise
 
     def drop_upload(self, assembly: UpdateAssembly, reason: str) -> None:
         """Forget an update that was refused."""
@@ -337,11 +356,11 @@ class Federation:
         """Write a first snapshot, to which the server can return after a crash."""
         if not self._resumed:
             self.keeper.clear()
-        async with self._turn:
+        async with self.combiner.turn:
             await self.keeper.snapshot()
 
     async def _snapshot(self) -> None:
-        async with self._turn:
+        async with self.combiner.turn:
             saving = asyncio.create_task(self.keeper.snapshot())
             await asyncio.sleep(0)
         try:
@@ -351,9 +370,9 @@ class Federation:
 
     async def close(self) -> None:
         """Save the state for the last time and close the journal."""
-        async with self._turn:
+        async with self.combiner.turn:
             await self.keeper.snapshot()
-        await self.keeper.log.close()
+        await self.keeper.close()
 
     def resume(self, directory: Path) -> None:
         """Continue from the checkpoint and the journal in ``directory``.
@@ -372,18 +391,6 @@ class Federation:
         if self.keeper.start_mono_s is not None:
             self.start(self.keeper.start_mono_s)
         self._stop_at_limit()
-
-    def _new_task(self, spec: TaskSpec) -> TaskState:
-        vector = np.load(spec.initial, allow_pickle=False)
-        if vector.shape != (spec.dimension,) or vector.dtype != np.float32:
-            raise CheckpointError(
-                f"{spec.initial} holds {vector.dtype}{list(vector.shape)}, "
-                f"not float32[{spec.dimension}] for task '{spec.name}'"
-            )
-        initial = Version(0, vector, self.clock.now_s())
-        store = ModelStore([initial], self.config.history_bytes)
-        rule = build_rule(self.config.aggregation, spec.dimension)
-        return TaskState(spec, rule, store, roster=frozenset(range(self.config.devices)))
 
 
 def _finite(value: float) -> float | None:

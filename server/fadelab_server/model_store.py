@@ -68,7 +68,7 @@ class ModelStore:
     def after(self, number: int) -> list[Version]:
         """Return the versions held that are newer than ``number`` and may be seen, oldest first."""
         shown = self._shown.number
-        return [own for own in self._versions.values() if number < own.number <= shown]
+        return [own for own in self.held() if number < own.number <= shown]
 
     def _append(self, version: Version) -> None:
         version.vector.flags.writeable = False

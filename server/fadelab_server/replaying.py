@@ -101,7 +101,7 @@ class Replay:
             )
 
     def _hold(self, record: Record) -> None:
-        packet = parse_packet(record.body)
+        packet = parse_packet(bytes(record.body))
         key = (packet.task_index, packet.device, packet.update_id)
         assembly = self._pending.get(key)
         if assembly is None:
@@ -110,8 +110,8 @@ class Replay:
         size = len(record.body)
         fits = self._memory_bytes + size <= self._config.upload_memory_bytes
         self._memory_bytes += size if fits else 0
-        data = bytes(record.body) if fits else None
-        assembly.hold(packet, Held(record.position, size, data), assembly.started_s)
+        held = Held(record.position, size, packet if fits else None)
+        assembly.hold(packet, held, assembly.started_s)
 
     def _apply(self, applied: Applied, *, decided: bool) -> None:
         assembly = self._forget(applied.task, applied.device, applied.update_id)

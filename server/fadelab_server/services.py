@@ -43,6 +43,7 @@ class FederationService(pb_grpc.FederationServicer):
             last_updates=[
                 federation.tasks[index].last_update.get(request.device, 0) for index in offered
             ],
+            datagram_port=federation.datagram_port,
         )
 
     async def WatchDirectives(  # noqa: N802
@@ -64,6 +65,8 @@ class FederationService(pb_grpc.FederationServicer):
         seen = -1
         while True:
             seen = await self._federation.orders.changed_since(seen)
+            if self._federation.sessions.find(session.token) is None:
+                return
             due = self._due(session)
             for directive in due:
                 if directive not in sent:

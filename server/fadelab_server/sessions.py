@@ -31,6 +31,10 @@ class Session:
     samples: dict[int, int]
     """Local training samples by task index."""
     joined_s: float
+    key: int = 0
+    """Secret that the device keeps across restarts of its agent; 0 if it keeps none."""
+    ousted: int | None = None
+    """Incarnation of the agent whose place this one took although it seemed to live."""
     streams: int = 0
     """Directive streams that are open now."""
     ever_streamed: bool = False
@@ -52,7 +56,11 @@ class SessionTable:
         self._by_token: dict[int, Session] = {}
 
     def join(self, request: pb.JoinRequest, now_s: float) -> Session:
-        """Create the session of a device, replacing a dead one or the same agent's earlier one.
+        """Create the session of a device, replacing the one that it had.
+
+        That one is dead, or of the same agent, or of an agent that has the same key: one that was
+        killed without its connection telling so, in a closed contact window or by a change of its
+        address.
 
         Raises:
             JoinRefusedError: with the status and the reason to send back.
@@ -61,12 +69,10 @@ class SessionTable:
         self._check_identity(request)
         samples = self._match_tasks(request.tasks)
         earlier = self._by_device.get(request.device)
+        ousted = None
         if earlier is not None:
-            if earlier.incarnation != request.incarnation and earlier.alive(now_s):
-                raise JoinRefusedError(
-                    pb.JOIN_STATUS_DUPLICATE_DEVICE,
-                    f"device {request.device} is already in the run, held by another live agent",
-                )
+            if earlier.alive(now_s):
+                ousted = _ousted(earlier, request)
             del self._by_token[earlier.token]
         session = Session(
             device=request.device,
@@ -74,6 +80,8 @@ class SessionTable:
             incarnation=request.incarnation,
             samples=samples,
             joined_s=now_s,
+            key=request.device_key,
+            ousted=ousted,
         )
         self._by_device[session.device] = session
         self._by_token[session.token] = session
@@ -82,6 +90,10 @@ class SessionTable:
     def find(self, token: int) -> Session | None:
         """Return the session with this token."""
         return self._by_token.get(token)
+
+    def held_by(self, device: int) -> Session | None:
+        """Return the last session of a device."""
+        return self._by_device.get(device)
 
     def alive(self, now_s: float) -> list[Session]:
         """Return the live sessions in order of device number."""
@@ -121,6 +133,24 @@ class SessionTable:
             _check_model(offer, task)
             samples[index] = offer.samples
         return samples
+
+
+def _ousted(earlier: Session, request: pb.JoinRequest) -> int | None:
+    """Return whose place an agent takes, its own predecessor's included; refuse it if nobody's."""
+    if request.incarnation == earlier.incarnation:
+        return earlier.ousted
+    if request.incarnation == earlier.ousted:
+        # Two processes with one key would otherwise oust each other for ever.
+        raise JoinRefusedError(
+            pb.JOIN_STATUS_DUPLICATE_DEVICE,
+            f"a newer agent of device {request.device} has taken the place of this one",
+        )
+    if request.device_key == 0 or request.device_key != earlier.key:
+        raise JoinRefusedError(
+            pb.JOIN_STATUS_DUPLICATE_DEVICE,
+            f"device {request.device} is already in the run, held by another live agent",
+        )
+    return earlier.incarnation
 
 
 def _check_model(offer: pb.TaskOffer, task: TaskSpec) -> None:

@@ -10,7 +10,7 @@ from fadelab_server import checkpoint
 from fadelab_server.assembly import Held, UpdateAssembly
 from fadelab_server.checkpoint import Arrays, CheckpointError
 from fadelab_server.config import ServerConfig
-from fadelab_server.journal import Log, read_body, replay
+from fadelab_server.journal import Log, Reader, replay
 from fadelab_server.journal.records import (
     Announced,
     Applied,
@@ -23,7 +23,7 @@ from fadelab_server.journal.records import (
     encode_decision,
     intact,
 )
-from fadelab_server.journal.segments import segment_path, segment_starts
+from fadelab_server.journal.segments import FRAME_BYTES, segment_path, segment_starts
 from fadelab_server.model_store import Version
 from fadelab_server.replaying import Replay
 from fadelab_server.task_state import TaskState
@@ -59,6 +59,7 @@ class StateKeeper:
         self._config = config
         self._tasks = tasks
         self._log: Log | None = None
+        self._reader = Reader(self.directory)
         self._snapshot_end = 0
         self._snapshot_bytes = 0
         self._saving = asyncio.Lock()
@@ -80,6 +81,11 @@ class StateKeeper:
         """Where the journal's segments lie."""
         return self._config.checkpoint_dir / "journal"
 
+    async def close(self) -> None:
+        """Write what is pending and close the journal."""
+        await self.log.close()
+        self._reader.close()
+
     def clear(self) -> None:
         """Remove the journal of an earlier run."""
         for start in segment_starts(self.directory):
@@ -96,8 +102,7 @@ class StateKeeper:
             self.decide(Dropped(*key, self.uploads[key].header.update_id))
         self.forget(key)
         self._keep_base(header.task_index, base)
-        position = self.log.end
-        self.log.append(Kind.ANNOUNCED, Announced(device, now_s, header).encode())
+        position = self._append(Kind.ANNOUNCED, Announced(device, now_s, header).encode())
         self.uploads[key] = UpdateAssembly(
             header,
             base,
@@ -112,11 +117,9 @@ class StateKeeper:
         self, assembly: UpdateAssembly, packet: Packet, data: bytes | memoryview, now_s: float
     ) -> None:
         """Put a packet into the journal, and into memory as long as there is room for it."""
-        position = self.log.end
-        data = bytes(data)
-        self.log.append(Kind.PACKET, data, summed=False)
+        position = self._append(Kind.PACKET, data, summed=False)
         fits = self.memory_bytes + len(data) <= self._config.upload_memory_bytes
-        assembly.hold(packet, Held(position, len(data), data if fits else None), now_s)
+        assembly.hold(packet, Held(position, len(data), packet if fits else None), now_s)
         self.memory_bytes += len(data) if fits else 0
 
     def decide(self, decision: Decision) -> int:
@@ -125,13 +128,18 @@ class StateKeeper:
 
     def read(self, position: int, length: int) -> bytes:
         """Return what the journal holds of a packet that is durable."""
-        return read_body(self.directory, position, length)
+        return self._reader.body(position, length)
 
     def forget(self, key: tuple[int, int]) -> None:
         """Collect an update no longer: it was taken, refused, or replaced."""
         assembly = self.uploads.pop(key, None)
         if assembly is not None:
             self.memory_bytes -= assembly.memory_bytes
+            assembly.wake()
+
+    def _append(self, kind: Kind, body: bytes | memoryview, *, summed: bool = True) -> int:
+        """Put a record into the journal; return where it begins, whoever else appends meanwhile."""
+        return self.log.append(kind, body, summed=summed) - FRAME_BYTES - len(body)
 
     def _keep_base(self, task: int, base: Version) -> None:
         known = self._recoverable[task]

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import Part
+from fadelab_proto.codecs import Part, Segment
+from fadelab_proto.joining import JoinedUpdate, stand_in
+from fadelab_proto.runs import NO_RUNS, Runs
+from fadelab_proto.substitutes import LastStep, ModulusOf, SubstituteConfig
 from fadelab_server.aggregation import AggregationRule, Contribution, Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import Arrays, CheckpointError
 from fadelab_server.config import TaskSpec
+from fadelab_server.model_steps import ModelSteps
 from fadelab_server.model_store import ModelStore, Version
 
 F32 = NDArray[np.float32]
@@ -40,12 +45,22 @@ class TaskState:
     """Everything the server knows about one task."""
 
     def __init__(
-        self, spec: TaskSpec, rule: AggregationRule, store: ModelStore, *, roster: Roster
+        self,
+        spec: TaskSpec,
+        rule: AggregationRule,
+        store: ModelStore,
+        *,
+        roster: Roster,
+        substitute: SubstituteConfig | None = None,
+        steps: ModelSteps | None = None,
     ) -> None:
         self.spec = spec
         self.rule = rule
         self.store = store
+        self.steps = steps
+        """Makes every version out of the one before by a coded step; None if versions are free."""
         self.roster = roster
+        self._substitute = substitute
         self.updates = 0
         self.last_update: dict[int, int] = {}
         """By device, the number of its last update that was taken."""
@@ -62,6 +77,17 @@ class TaskState:
             device=device, base_version=base_version, newest=self.store.newest.number
         )
 
+    def check(self, *, device: int, base_version: int) -> None:
+        """Do as :meth:`refuse`.
+
+        Raises:
+            ContributionRefusedError: if the update would not be taken.
+
+        """
+        refusal = self.refuse(device=device, base_version=base_version)
+        if refusal is not None:
+            raise ContributionRefusedError(refusal)
+
     def combine(self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]) -> F32 | None:
         """Hand an update to the aggregation rule; return the next global vector if there is one.
 
@@ -76,16 +102,7 @@ class TaskState:
             ContributionRefusedError: if the update leads to a model that is not finite; likewise.
 
         """
-        segments = assembly.segments(read)
-        if any(segment.part is not Part.VALUES for segment in segments):
-            raise ContributionRefusedError(
-                f"{type(self.rule).__name__} adds up entries, not their signs and moduli apart"
-            )
-        # One such update, from training that diverged, would spoil the global model for good.
-        if any(max(s.values.max(), -s.values.min()) > _LARGEST for s in segments if s.values.size):
-            raise ContributionRefusedError(
-                f"the update has entries beyond {_LARGEST:g}: it leads to a model that is not finite"
-            )
+        segments, missing = self._counting(assembly, read)
         return self.rule.add(
             Contribution(
                 device=assembly.device,
@@ -94,10 +111,42 @@ class TaskState:
                 base_version=assembly.base.number,
                 staleness=self.store.newest.number - assembly.base.number,
                 samples=assembly.header.samples,
+                missing=missing,
+                fresh_reference=assembly.header.fresh_reference,
             ),
             newest=self.store.newest.vector,
             roster=self.roster,
         )
+
+    def _counting(
+        self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]
+    ) -> tuple[Iterable[Segment], Runs]:
+        """Return what counts of an update, and the coordinates of which it says nothing."""
+        if assembly.complete and not assembly.in_parts:
+            segments = assembly.segments(read)
+            if any(segment.part is not Part.VALUES for segment in segments):
+                raise ContributionRefusedError("signs or moduli came in packets of entries")
+            _check_size(max(s.values.max(), -s.values.min()) for s in segments if s.values.size)
+            return segments, NO_RUNS
+        joined = JoinedUpdate(
+            partial(assembly.packets, read),
+            self.spec.dimension,
+            stand_in(self._substitute, self._last_step()),
+        )
+        _check_size((joined.largest,))
+        return joined, joined.missing
+
+    def _last_step(self) -> ModulusOf | None:
+        """Return how far each coordinate of the model moved last; None if it never moved."""
+        newest, before = self.store.newest.vector, self._before_newest()
+        if before is None:
+            return None
+        earlier = before.vector
+        return lambda first, last: np.abs(newest[first:last] - earlier[first:last])
+
+    def _before_newest(self) -> Version | None:
+        number = self.store.newest.number - 1
+        return next((own for own in self.store.held() if own.number == number), None)
 
     def commit(self, assembly: UpdateAssembly, vector: F32 | None, now_s: float) -> Applied:
         """Book an update that was combined, and make the vector the newest version."""
@@ -110,18 +159,26 @@ class TaskState:
         if not assembly.complete:
             self.taken_in_part[device] = assembly.received.messages()
         self.updates_by_device[device] = self.updates_by_device.get(device, 0) + 1
-        published = None if vector is None else self.store.publish(vector, now_s)
+        published = None if vector is None else self._publish(vector, now_s)
         return Applied(staleness, now_s - assembly.base.published_mono_s, published)
 
     def set_roster(self, roster: Roster, now_s: float) -> Version | None:
         """Tell the rule which devices are in the run; return the version that ends a round."""
         self.roster = roster
         vector = self.rule.roster_changed(newest=self.store.newest.vector, roster=roster)
-        return None if vector is None else self.store.publish(vector, now_s)
+        return None if vector is None else self._publish(vector, now_s)
+
+    def _publish(self, vector: F32, now_s: float) -> Version:
+        if self.steps is None:
+            return self.store.publish(vector, now_s)
+        return self.steps.publish(vector, self.store, now_s)
 
     def needed_versions(self, bases: Iterable[Version]) -> list[Version]:
         """Return, oldest first, the newest version, ``bases``, and what devices build upon."""
         needed = {own.number: own for own in (*bases, *self.fetched.values(), self.store.newest)}
+        before = self._before_newest() if isinstance(self._substitute, LastStep) else None
+        if before is not None:
+            needed[before.number] = before
         return [needed[number] for number in sorted(needed)]
 
     def snapshot(self, bases: Iterable[Version]) -> tuple[dict[str, object], Arrays]:
@@ -144,6 +201,8 @@ class TaskState:
         }
         arrays: Arrays = {f"vector.{version.number}": version.vector for version in versions}
         arrays.update({f"pending.{name}": array for name, array in self.rule.pending().items()})
+        if self.steps is not None:
+            arrays["residual"] = self.steps.residual
         return meta, arrays
 
     def restore(self, meta: dict[str, object], arrays: Arrays) -> None:
@@ -179,6 +238,12 @@ class TaskState:
         }
         if pending:
             self.rule.restore(pending)
+        if ("residual" in arrays) != (self.steps is not None):
+            raise CheckpointError(
+                "the checkpoint is of another kind of downlink than the experiment"
+            )
+        if self.steps is not None:
+            self.steps.restore(arrays["residual"].astype(np.float32))
 
     def _versions(self, meta: dict[str, object], arrays: Arrays) -> list[Version]:
         numbers, times = meta["versions"], meta["published_mono_s"]
@@ -194,6 +259,14 @@ class TaskState:
                 )
             versions.append(Version(number, vector, float(published_s)))
         return versions
+
+
+def _check_size(largest: Iterable[float]) -> None:
+    # One such update, from training that diverged, would spoil the global model for good.
+    if any(magnitude > _LARGEST for magnitude in largest):
+        raise ContributionRefusedError(
+            f"the update has entries beyond {_LARGEST:g}: it leads to a model that is not finite"
+        )
 
 
 def _ranges(value: object) -> dict[int, list[pb.PacketRange]]:

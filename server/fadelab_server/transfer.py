@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-import google_crc32c
 import grpc
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import CodecError, DenseF32
+from fadelab_proto.codecs import CodecError
 from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet
 from fadelab_proto.wire import (
     NEWEST_VERSION,
@@ -19,7 +18,7 @@ from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.federation import Federation
 from fadelab_server.model_store import Version
-from fadelab_server.reading import Reading
+from fadelab_server.reading import Messages, Reading
 from fadelab_server.sessions import Session
 from fadelab_server.task_state import ContributionRefusedError, UpdateDiscardedError
 
@@ -81,7 +80,8 @@ class TransferService:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"there is no task {request.task_index}"
             )
-        store = federation.tasks[request.task_index].store
+        task = federation.tasks[request.task_index]
+        store = task.store
         newest = request.version == NEWEST_VERSION
         version = store.shown if newest else store.get(request.version)
         if version is None:
@@ -89,19 +89,15 @@ class TransferService:
                 grpc.StatusCode.NOT_FOUND,
                 f"version {request.version} is not held; the newest is {store.shown.number}",
             )
-        chunks = DenseF32().chunks(
-            version.vector, max_payload_bytes=federation.config.max_payload_bytes
+        delivery = await federation.deliveries[request.task_index].prepare(
+            version,
+            held=request.held_version if request.HasField("held_version") else None,
+            device=None if session is None else session.device,
         )
         if session is not None:
-            federation.tasks[request.task_index].fetched[session.device] = version
-        yield pb.ModelPart(
-            info=pb.ModelInfo(
-                version=version.number,
-                dimension=len(version.vector),
-                packets=len(chunks),
-                checksum=google_crc32c.value(version.vector.astype("<f4").tobytes()),
-            )
-        )
+            task.fetched[session.device] = version
+        yield pb.ModelPart(info=delivery.info)
+        chunks = delivery.chunks
         for sequence, chunk in enumerate(chunks[request.skip_packets :], request.skip_packets):
             yield Packet(
                 packet_class=pb.PACKET_CLASS_MODEL,
@@ -124,8 +120,9 @@ class TransferService:
         context: Context,  # noqa: ARG002 (gRPC's signature)
     ) -> AsyncIterator[pb.UploadReply]:
         """Receive one update; every reply names the packets that are held by then."""
+        messages = Messages(stream)
         try:
-            async for reply in self._receive(stream):
+            async for reply in self._receive(messages):
                 yield reply
         except UploadRefusedError as refusal:
             yield pb.UploadReply(status=refusal.status, reason=str(refusal))
@@ -133,10 +130,13 @@ class TransferService:
             yield pb.UploadReply(status=pb.UPLOAD_STATUS_REFUSED_STORAGE, reason=str(error))
         # A call that ends while the device is still sending fails on the device's side, and gRPC
         # drops the reply with it. The device hears the reply at once and stops sending itself.
-        async for _ in stream:
-            pass
+        try:
+            async for _ in messages:
+                pass
+        finally:
+            messages.close()
 
-    async def _receive(self, stream: AsyncIterator[bytes]) -> AsyncIterator[pb.UploadReply]:
+    async def _receive(self, stream: Messages) -> AsyncIterator[pb.UploadReply]:
         header = await _read_header(stream)
         session = self._check_session(header)
         if self._already_taken(header, session.device):
@@ -144,10 +144,13 @@ class TransferService:
             return
         base = self._check_header(header, session)
         assembly = self._federation.open_upload(header, session, base)
+        stream.patient = len(header.datagram_classes) > 0
         reading = Reading(self._federation, assembly, stream)
         try:
-            async for received in reading.durably_received():
-                yield self._reply(header, pb.UPLOAD_STATUS_RECEIVING, received)
+            async for received, answered in reading.durably_received():
+                reply = self._reply(header, pb.UPLOAD_STATUS_RECEIVING, received)
+                reply.answered = answered
+                yield reply
         finally:
             reading.cancel()
         if reading.error is not None:
@@ -212,7 +215,17 @@ class TransferService:
 
     def _check_header(self, header: pb.UploadHeader, session: Session) -> Version:
         task = self._federation.tasks[header.task_index]
-        _check_shape(header, task.spec.dimension, session.samples[header.task_index])
+        _check_shape(
+            header,
+            task.spec.dimension,
+            session.samples[header.task_index],
+            fewest_packets=0 if task.rule.takes_silence else 1,
+        )
+        if header.fresh_reference and not task.rule.takes_silence:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SHAPE,
+                f"{type(task.rule).__name__} takes updates, not how they changed",
+            )
         base = task.store.get(header.base_version)
         if base is None:
             raise UploadRefusedError(
@@ -223,6 +236,10 @@ class TransferService:
         refusal = task.refuse(device=session.device, base_version=header.base_version)
         if refusal is not None:
             raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_RULE, refusal)
+        if header.datagram_classes and not self._federation.datagram_port:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SHAPE, "this server takes no packets in datagrams"
+            )
         return base
 
     def _reply(
@@ -253,13 +270,15 @@ async def _read_header(stream: AsyncIterator[bytes]) -> pb.UploadHeader:
     return part
 
 
-def _check_shape(header: pb.UploadHeader, dimension: int, samples: int) -> None:
+def _check_shape(
+    header: pb.UploadHeader, dimension: int, samples: int, *, fewest_packets: int
+) -> None:
     wrong = None
     if header.dimension != dimension:
         wrong = f"the update has {header.dimension} parameters, the model {dimension}"
     elif header.update_id == 0:
         wrong = "update numbers start at 1"
-    elif not 1 <= header.packets <= min(MAX_PACKETS, dimension):
+    elif not fewest_packets <= header.packets <= min(MAX_PACKETS, dimension):
         wrong = f"{header.packets} packets cannot carry {dimension} parameters"
     elif header.payload_bytes > min(
         8 * dimension + _SLACK_BYTES, header.packets * MAX_PAYLOAD_BYTES

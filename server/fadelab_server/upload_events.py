@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.events import EventLog
-from fadelab_proto.packet import HEADER_BYTES
+from fadelab_proto.packet import HEADER_BYTES, class_name
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.task_state import Applied
 
@@ -44,12 +43,9 @@ def _counts(task: str, upload: UpdateAssembly) -> dict[str, Any]:
         "packets": len(upload.received),
         "payload_bytes": upload.payload_bytes,
         "header_bytes": HEADER_BYTES * len(upload.received),
-        "classes": [_class_name(number) for number in classes],
+        "classes": [class_name(number) for number in classes],
         "class_packets": [upload.by_class[number].packets for number in classes],
         "class_payload_bytes": [upload.by_class[number].payload_bytes for number in classes],
+        "datagram_packets": upload.in_datagrams.packets,
+        "datagram_payload_bytes": upload.in_datagrams.payload_bytes,
     }
-
-
-def _class_name(number: int) -> str:
-    name = pb.PacketClass.Name(pb.PacketClass.ValueType(number))
-    return name.removeprefix("PACKET_CLASS_").lower()

@@ -260,6 +260,8 @@ async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIter
                 await channel.close()
             await server._data.stop(None)
             await server._local.stop(None)
+            if server._datagrams is not None:
+                server._datagrams.stop()
             await server.federation.keeper.log.close()
 
 
@@ -275,6 +277,13 @@ async def next_reply(call: Any) -> pb.UploadReply:
     data = await call.read()
     assert isinstance(data, bytes)
     return pb.UploadReply.FromString(data)
+
+
+async def outcome(call: Any) -> pb.UploadReply:
+    """Return the reply that ends an upload; how many tell of its progress is a matter of time."""
+    while (reply := await next_reply(call)).status == pb.UPLOAD_STATUS_RECEIVING:
+        pass
+    return reply
 
 
 async def begin(device: Device, update: Update) -> Any:

@@ -28,7 +28,7 @@ def add(target: UpdateAssembly, data: bytes, now_s: float = 6.0, *, in_memory: b
     """Do what the server does with a packet, whose place in the journal is its sequence number."""
     packet = target.accept(memoryview(data))
     if packet is not None:
-        held = Held(packet.sequence, len(data), data if in_memory else None)
+        held = Held(packet.sequence, len(data), packet if in_memory else None)
         target.hold(packet, held, now_s)
 
 

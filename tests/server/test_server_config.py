@@ -18,6 +18,15 @@ def test_a_model_that_cannot_be_cut_into_enough_packets_is_refused(tmp_path: Pat
         ServerConfig.model_validate(settings)
 
 
+def test_layers_that_do_not_make_the_model_are_refused(tmp_path: Path) -> None:
+    settings = make_config(tmp_path).model_dump()
+    settings["tasks"][0]["layers"] = (100, 200)
+    ServerConfig.model_validate(settings)
+    settings["tasks"][0]["layers"] = (100, 100)
+    with pytest.raises(ValueError, match="200 parameters together, the model has 300"):
+        ServerConfig.model_validate(settings)
+
+
 def test_an_initial_vector_of_another_kind_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(config):

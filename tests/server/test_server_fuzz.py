@@ -15,7 +15,9 @@ ENDINGS = set(pb.UploadStatus.values()) - {
     pb.UPLOAD_STATUS_UNSPECIFIED,
     pb.UPLOAD_STATUS_RECEIVING,
 }
-_HEADER_FIELDS = [field.name for field in pb.UploadHeader.DESCRIPTOR.fields]
+_FIELDS = pb.UploadHeader.DESCRIPTOR.fields_by_name
+_NOT_NUMBERS = {"datagram_classes", "fresh_reference"} & set(_FIELDS)
+_NUMBERS = sorted(set(_FIELDS) - _NOT_NUMBERS)
 
 
 @st.composite
@@ -34,10 +36,15 @@ def headers(draw: st.DrawFn, update: Update) -> bytes:
     """Return a well-formed header message with one or two fields that are off."""
     header = pb.UploadHeader()
     header.CopyFrom(update.header)
-    for name in draw(st.lists(st.sampled_from(_HEADER_FIELDS), max_size=2)):
+    for name in draw(st.lists(st.sampled_from(_NUMBERS), max_size=2)):
         near = st.integers(max(0, getattr(header, name) - 1), getattr(header, name) + 1)
         setattr(header, name, min(draw(near | st.integers(0, 2**32 - 1)), 2**32 - 1))
+    header.datagram_classes.extend(draw(st.lists(st.integers(0, 2**31 - 1), max_size=3)))
     return pb.UploadPart(header=header).SerializeToString()
+
+
+def query(number: int) -> bytes:
+    return pb.UploadPart(query=pb.UploadQuery(number=number)).SerializeToString()
 
 
 def streams(update: Update) -> st.SearchStrategy[list[bytes]]:
@@ -47,6 +54,7 @@ def streams(update: Update) -> st.SearchStrategy[list[bytes]]:
         | st.sampled_from(packets).flatmap(spoiled)
         | st.sampled_from(update.packets).flatmap(spoiled).map(frame_packet)
         | st.binary(max_size=60)
+        | st.integers(0, 2**32 - 1).map(query)
         | headers(update)
     )
     first = st.just(update.head()) | headers(update) | spoiled(update.head()) | part
@@ -68,7 +76,9 @@ async def attack(server: Running, device: Device, messages: list[bytes]) -> None
 
 def test_no_stream_of_bytes_brings_the_server_down(tmp_path: Path) -> None:
     async def prepare(stack: AsyncExitStack) -> tuple[Running, Device]:
-        server = await stack.enter_async_context(running(make_config(tmp_path)))
+        server = await stack.enter_async_context(
+            running(make_config(tmp_path, datagram_listen="127.0.0.1:0"))
+        )
         device = server.device()
         await device.join()
         return server, device

@@ -18,7 +18,7 @@ from tests.server.harness import (
     initial_vector,
     logged,
     newest,
-    next_reply,
+    outcome,
     ranges,
 )
 
@@ -166,8 +166,7 @@ def test_a_round_that_ends_during_an_upload_refuses_the_rest(serve_device: Serve
         assert (await fast.send(fast.update())).status == pb.UPLOAD_STATUS_COMPLETE
         for packet in device.update().packets[1:]:
             await slow.write(frame_packet(packet))
-        await next_reply(slow)
-        reply = await next_reply(slow)
+        reply = await outcome(slow)
         assert reply.status == pb.UPLOAD_STATUS_REFUSED_RULE
         assert "round of version 0 is over" in reply.reason
         assert server.federation.uploads == {}
@@ -192,8 +191,7 @@ def test_nothing_is_taken_once_the_run_is_over(serve_device: ServeDevice, tmp_pa
         server.federation.stop("enough")
         for packet in device.update().packets[1:]:
             await under_way.write(frame_packet(packet))
-        await next_reply(under_way)
-        assert (await next_reply(under_way)).status == pb.UPLOAD_STATUS_REFUSED_DRAINING
+        assert (await outcome(under_way)).status == pb.UPLOAD_STATUS_REFUSED_DRAINING
         late = await device.send(device.update(update_id=2))
         assert late.status == pb.UPLOAD_STATUS_REFUSED_DRAINING
         assert server.federation.tasks[0].updates == 0

@@ -83,3 +83,36 @@ def test_an_agent_that_never_listened_lives_until_the_grace_is_over(table: Sessi
     assert table.alive(LATER_S) == []
     second = table.join(join_request(incarnation=2), LATER_S)
     assert table.alive(LATER_S) == [second]
+
+
+def test_an_agent_with_the_devices_key_takes_the_place_of_a_living_one(table: SessionTable) -> None:
+    first = table.join(join_request(device_key=5), 1000.0)
+    first.streams, first.ever_streamed = 1, True
+    second = table.join(join_request(incarnation=2, device_key=5), 1001.0)
+    assert table.find(first.token) is None
+    assert table.alive(1001.0) == [second]
+    assert table.held_by(0) is second
+
+
+@pytest.mark.parametrize(("kept", "given"), [(5, 6), (5, 0), (0, 0), (0, 5)])
+def test_another_key_or_none_takes_nobodys_place(
+    table: SessionTable, kept: int, given: int
+) -> None:
+    first = table.join(join_request(device_key=kept), 1000.0)
+    with pytest.raises(JoinRefusedError, match="held by another live agent"):
+        table.join(join_request(incarnation=2, device_key=given), 1000.0)
+    assert table.find(first.token) is first
+
+
+def test_two_agents_with_one_key_do_not_oust_each_other_for_ever(table: SessionTable) -> None:
+    table.join(join_request(device_key=5), 1000.0)
+    table.join(join_request(incarnation=2, device_key=5), 1000.0)
+    # It joins again after a lost connection: that must not let the first one in.
+    second = table.join(join_request(incarnation=2, device_key=5), 1000.0)
+    with pytest.raises(JoinRefusedError, match="has taken the place of this one") as refusal:
+        table.join(join_request(device_key=5), 1000.0)
+    assert refusal.value.status == pb.JOIN_STATUS_DUPLICATE_DEVICE
+    # When the second one has gone, the first may come back.
+    second.ever_streamed = True
+    assert table.alive(1000.0) == []
+    table.join(join_request(device_key=5), 1000.0)

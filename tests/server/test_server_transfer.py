@@ -13,16 +13,19 @@ from tests.server.harness import (
     DIMENSION,
     F32,
     Device,
+    FakeClock,
     Running,
     ServeDevice,
     Update,
     begin,
     initial_vector,
     logged,
+    make_config,
     make_update,
     newest,
     next_reply,
     ranges,
+    running,
 )
 
 from fadelab_proto import federation_pb2 as pb
@@ -30,6 +33,7 @@ from fadelab_proto.codecs import TopK
 from fadelab_proto.codecs import decode as decode_payload
 from fadelab_proto.packet import Packet
 from fadelab_proto.wire import NEWEST_VERSION, frame_packet
+from fadelab_server.reading import TELL_EVERY_S
 
 
 def vector_of(packets: list[Packet]) -> F32:
@@ -117,6 +121,33 @@ def test_an_upload_is_answered_packet_by_packet_and_taken(serve_device: ServeDev
     serve_device(scenario)
 
 
+def test_a_stream_hears_of_its_progress_now_and_then(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def scenario() -> None:
+        async with running(make_config(tmp_path), clock) as server:
+            device = server.device()
+            await device.join()
+            call = device.open_upload()
+            header, *packets = device.update().messages([0, 1])
+            await call.write(header)
+            assert ranges(await next_reply(call)) == []
+            for packet in packets:
+                await call.write(packet)
+            (assembly,) = server.federation.uploads.values()
+            seen = -1
+            while len(assembly.received) < 2:
+                seen = await server.federation.changed.changed_since(seen)
+            news = asyncio.create_task(next_reply(call))
+            await device.fetch(version=0)  # which takes longer than an answer would
+            assert not news.done()
+            clock.advance(TELL_EVERY_S)
+            assert ranges(await news) == [(0, 1)]
+            call.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_a_sparse_update_counts_where_it_has_entries(serve_device: ServeDevice) -> None:
     async def scenario(server: Running, device: Device) -> None:
         delta = np.zeros(DIMENSION, dtype=np.float32)
@@ -148,7 +179,7 @@ def test_a_partial_upload_is_resumed_on_another_connection_and_session(
         await again.join()
         assert again.session != device.session
         replies = await again.upload(again.update(2.0).messages([0, 2]))
-        assert [ranges(reply) for reply in replies] == [[(1, 1)], [(0, 1)], [(0, 2)]]
+        assert [ranges(replies[number]) for number in (0, -1)] == [[(1, 1)], [(0, 2)]]
         assert replies[-1].status == pb.UPLOAD_STATUS_COMPLETE
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
 

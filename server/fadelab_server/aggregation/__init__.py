@@ -3,9 +3,10 @@
 from fadelab_server.aggregation.base import AggregationRule, Contribution, Roster
 from fadelab_server.aggregation.fedasync import FedAsync
 from fadelab_server.aggregation.fedavg import FedAvg
-from fadelab_server.config import AggregationConfig, FedAsyncConfig, FedAvgConfig
+from fadelab_server.aggregation.lazy import Lazy
+from fadelab_server.config import AggregationConfig, FedAsyncConfig, FedAvgConfig, LazyConfig
 
-__all__ = ["AggregationRule", "Contribution", "FedAsync", "FedAvg", "Roster", "build_rule"]
+__all__ = ["AggregationRule", "Contribution", "FedAsync", "FedAvg", "Lazy", "Roster", "build_rule"]
 
 
 def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
@@ -15,3 +16,5 @@ def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
             return FedAvg(config, dimension)
         case FedAsyncConfig():
             return FedAsync(config)
+        case LazyConfig():
+            return Lazy(config, dimension)

@@ -1,13 +1,14 @@
 """What an aggregation rule is: contributions in, now and then a new global vector out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_proto.codecs import Segment
+from fadelab_proto.runs import NO_RUNS, Runs
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -17,17 +18,21 @@ Roster = frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One complete update."""
+    """One update, as far as it counts."""
 
     device: int
     base: F32
     """The global vector that local training started from."""
-    segments: Sequence[Segment]
+    segments: Iterable[Segment]
     """Local result minus ``base``, as far as the codec kept it, in pieces that add up to it."""
     base_version: int
     staleness: int
     """Versions published since ``base_version``."""
     samples: int
+    missing: Runs = field(default_factory=lambda: NO_RUNS)
+    """Coordinates of which the update says nothing, since packets of it are missing."""
+    fresh_reference: bool = False
+    """Whether the device does not know any more what it sent before."""
 
     def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
         """Add ``weight`` times the update to ``vector`` in place."""
@@ -44,6 +49,8 @@ class AggregationRule(Protocol):
 
     synchronous: bool
     """Whether devices train in rounds from a common version."""
+    takes_silence: bool
+    """Whether an update may have no packets, and stand for what the device sent before."""
 
     def refuse(self, *, device: int, base_version: int, newest: int) -> str | None:
         """Return why an update of ``device`` would not be taken now, or None if it would."""

@@ -4,7 +4,8 @@ Acknowledged means durable: packets and decisions are appended to a log before t
 a snapshot of the state and a replay of the log after it give the exact state again.
 """
 
-from fadelab_server.journal.log import Log, read_body, replay
+from fadelab_server.journal.log import Log, replay
+from fadelab_server.journal.reader import Reader
 from fadelab_server.journal.segments import JournalError, Record
 
-__all__ = ["JournalError", "Log", "Record", "read_body", "replay"]
+__all__ = ["JournalError", "Log", "Reader", "Record", "replay"]

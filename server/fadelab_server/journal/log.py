@@ -14,6 +14,7 @@ from fadelab_server.journal.segments import (
     Record,
     frame,
     read_segment,
+    refusals,
     segment_path,
     segment_starts,
     sync_directory,
@@ -50,7 +51,7 @@ class Log:
         self._error: JournalError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._loop = asyncio.get_running_loop()
-        with _refusals(f"open the journal in {directory}"):
+        with refusals(f"open the journal in {directory}"):
             directory.mkdir(parents=True, exist_ok=True)
             starts = segment_starts(directory)
             self._start = starts[-1] if starts else 0
@@ -135,7 +136,7 @@ class Log:
             if not pieces:
                 return
             try:
-                with _refusals(f"write the journal in {self._directory}"):
+                with refusals(f"write the journal in {self._directory}"):
                     self._write(pieces, end)
             except JournalError as error:
                 with self._condition:
@@ -193,7 +194,7 @@ def replay(directory: Path, intact: Callable[[int, memoryview], bool]) -> Iterat
     for start, following in itertools.zip_longest(starts, starts[1:]):
         end = start
         path = segment_path(directory, start)
-        with _refusals(f"read the journal in {directory}"):
+        with refusals(f"read the journal in {directory}"):
             for record in read_segment(path, start, intact):
                 end = record.end
                 yield record
@@ -201,25 +202,6 @@ def replay(directory: Path, intact: Callable[[int, memoryview], bool]) -> Iterat
                 os.truncate(path, end - start)
             elif end != following:
                 raise JournalError(f"{path} is damaged at byte {end - start}")
-
-
-def read_body(directory: Path, position: int, length: int) -> bytes:
-    """Return the body, of this length, of the record at a position.
-
-    Raises:
-        JournalError: if it is not, or no longer, there.
-
-    """
-    start = max((own for own in segment_starts(directory) if own <= position), default=0)
-    with _refusals(f"read the journal in {directory}"):
-        file = os.open(segment_path(directory, start), os.O_RDONLY)
-        try:
-            body = os.pread(file, length, position - start + FRAME_BYTES)
-        finally:
-            os.close(file)
-    if len(body) < length:
-        raise JournalError(f"the journal in {directory} has no whole record at {position}")
-    return body
 
 
 def _write_whole(file: int, pieces: Sequence[bytes | memoryview]) -> None:
@@ -230,11 +212,3 @@ def _write_whole(file: int, pieces: Sequence[bytes | memoryview]) -> None:
             written -= len(left.pop(0))
         if written:
             left[0] = memoryview(left[0])[written:]
-
-
-@contextlib.contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise JournalError(f"cannot {what}: {error}") from error

@@ -9,6 +9,7 @@ A position is the number of bytes in all segments before it, also those that wer
 segment's name is the position at which it begins.
 """
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -115,3 +116,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn what the file system refuses into a :class:`JournalError` that says what was tried."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"cannot {what}: {error}") from error
