@@ -7,13 +7,16 @@ from typing import Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.methods import MethodConfig
 from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
+from fadelab_agent.routes import ClassRoutes, MtuBytes
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
-from fadelab_server.config import FedAvgConfig
+from fadelab_proto.datagram import ETHERNET_MTU_BYTES
+from fadelab_server.config import DownlinkConfig, FedAsyncConfig, FullDownlink
 
 
 class DevicesConfig(StrictModel):
@@ -37,6 +40,15 @@ class TransportConfig(StrictModel):
     )
     stall_s: float = Field(
         10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
+    )
+    classes: ClassRoutes = Field(
+        ClassRoutes(),
+        description="How the packets of each class travel to the server. A class of radio.classes "
+        "with the same name gives it its dscp.",
+    )
+    mtu_bytes: MtuBytes = ETHERNET_MTU_BYTES
+    downlink: DownlinkConfig = Field(
+        FullDownlink(), description="What is sent to a device that holds an earlier model."
     )
 
 
@@ -125,11 +137,19 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAvgConfig) and (aggregation.quorum or 0) > self.devices.count:
+        if isinstance(aggregation, FedAsyncConfig):
+            return self
+        if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(
                 f"method.quorum is {aggregation.quorum}, but there are only "
                 f"{self.devices.count} devices: no round would ever end"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_can_travel(self) -> Self:
+        marked_routes(self.transport.classes, self.radio.classes)
+        check_losses(self.transport.classes, self.method.pieces())
         return self
 
 

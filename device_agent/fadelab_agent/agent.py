@@ -5,24 +5,35 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import grpc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.downlink import Downlink
 from fadelab_agent.error_memory import ErrorMemory, NoMemory
+from fadelab_agent.innovation import InnovationMemory
+from fadelab_agent.keepsake import Keepsake
+from fadelab_agent.lazy_config import InnovationConfig
+from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Membership
 from fadelab_agent.policy import PolicyConfig, build_policy
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
+from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
+from fadelab_agent.spool import Owner
+from fadelab_agent.state_dir import StateDir
 from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
 from fadelab_agent.uplink import Uplink
+from fadelab_agent.upload_ways import UploadWays, open_ways
 from fadelab_agent.work import TaskWork
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.config import StrictModel
+from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
+from fadelab_proto.substitutes import LastStep, SubstituteConfig
 from fadelab_proto.tcp_info import TcpLedger
 from fadelab_proto.wire import channel_options
 
@@ -40,14 +51,43 @@ class AgentConfig(StrictModel):
     wired_rate_up_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
     wired_rate_down_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
     events_dir: Path
+    state_dir: Path | None = Field(
+        None,
+        description="Folder of this device alone, in which a restarted agent finds the update that "
+        "was under way; without it, that update is lost with the agent.",
+    )
+    state_sync: bool = Field(
+        default=True,
+        description="Whether it shall survive a crash of the machine, not of the agent alone: each "
+        "update then waits for the disk once.",
+    )
     policy: PolicyConfig
     error_memory: bool = True
+    innovation: InnovationConfig | None = Field(
+        None,
+        description="Send how updates changed, as far as this rule finds it worth sending; only "
+        "for servers that aggregate lazily. Takes the error memory's place.",
+    )
+    substitute: SubstituteConfig | None = Field(
+        None, description="As in the server's configuration."
+    )
     gives_up: bool = Field(
         default=False,
         description="Whether an update ends with the contact window that it was sent in; if not, "
         "the next window goes on where this one ended.",
     )
+    keeps_model: bool = Field(
+        default=False,
+        description="Hold the last model, so that only what has changed needs to be fetched.",
+    )
     max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
+    classes: ClassRoutes = Field(
+        ClassRoutes(), description="How the packets of each class travel to the server."
+    )
+    mtu_bytes: MtuBytes = ETHERNET_MTU_BYTES
+    uplink_shares: UplinkShares = Field(
+        UplinkShares(), description="How the link divides the uplink's rate among packet classes."
+    )
     uplink_power_w: float = Field(0.2, ge=0)
     downlink_power_w: float = Field(1.0, ge=0)
     compute: ComputeConfig = ComputeConfig()
@@ -60,6 +100,15 @@ class AgentConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+
+    @model_validator(mode="after")
+    def _knows_its_reference(self) -> Self:
+        if self.innovation is not None and self.substitute == LastStep():
+            raise ValueError(
+                "substitute is last_step, which a device cannot know; one that sends innovations "
+                "must know what the server has of it: mean_modulus and constant are allowed"
+            )
+        return self
 
 
 class Agent:
@@ -75,16 +124,21 @@ class Agent:
         """Take part in the run until it is over.
 
         Raises:
+            StateDirError: if ``state_dir`` cannot be used, or another agent uses it.
             RefusedError: if the server does not take the device in.
             StalledError: if a transfer stopped making progress.
 
         """
         config, clock = self._config, self._clock
-        with EventLog(config.events_dir, "agent", str(config.device), clock) as log:
+        with (
+            StateDir(config.state_dir, sync=config.state_sync) as state,
+            EventLog(config.events_dir, "agent", str(config.device), clock) as log,
+        ):
             log.write("agent_started")
             async with (
                 self._radio() as radio,
                 grpc.aio.insecure_channel(config.server, options=channel_options()) as channel,
+                contextlib.AsyncExitStack() as opened,
             ):
                 membership = Membership(
                     channel,
@@ -93,23 +147,33 @@ class Agent:
                     offers=[_offer(work) for work in self._works],
                     clock=clock,
                     log=log,
+                    key=state.key,
                 )
                 try:
                     await membership.join()
                     if not membership.stopped.is_set():
-                        await self._take_part(membership, radio, channel, log)
+                        ways = await opened.enter_async_context(
+                            open_ways(
+                                config.classes,
+                                config.uplink_shares,
+                                channel,
+                                server=config.server,
+                                datagram_port=membership.datagram_port,
+                                mtu_bytes=config.mtu_bytes,
+                                radio=radio,
+                                clock=clock,
+                                stall_s=config.stall_s,
+                            )
+                        )
+                        loops = self._loops(
+                            membership, radio, channel, ways=ways, log=log, state=state
+                        )
+                        await self._take_part(membership, loops)
                 finally:
                     self._ledger.update()
                     self._log_leaving(log, membership)
 
-    async def _take_part(
-        self,
-        membership: Membership,
-        radio: EmulatedRadio | WiredRadio,
-        channel: grpc.aio.Channel,
-        log: EventLog,
-    ) -> None:
-        loops = self._loops(membership, radio, channel, log)
+    async def _take_part(self, membership: Membership, loops: Sequence[TrainerLoop]) -> None:
         jobs = [asyncio.create_task(loop.run()) for loop in loops]
         jobs.append(asyncio.create_task(membership.follow()))
         over = asyncio.create_task(membership.stopped.wait())
@@ -130,35 +194,62 @@ class Agent:
         membership: Membership,
         radio: EmulatedRadio | WiredRadio,
         channel: grpc.aio.Channel,
+        *,
+        ways: UploadWays,
         log: EventLog,
+        state: StateDir,
     ) -> list[TrainerLoop]:
         config, clock = self._config, self._clock
         terms = DeviceTerms(
             run_id=config.run_id,
             seed=config.seed,
             device=config.device,
-            max_payload_bytes=config.max_payload_bytes,
+            max_payload_bytes=config.classes.payload_bytes(
+                config.max_payload_bytes, config.mtu_bytes
+            ),
             uplink_power_w=config.uplink_power_w,
             downlink_power_w=config.downlink_power_w,
             compute=config.compute,
             gives_up=config.gives_up,
+            substitute=config.substitute,
         )
         lock = asyncio.Lock()
         stall_s = config.stall_s
-        memory = ErrorMemory if config.error_memory else NoMemory
+        memory = _memory(config)
+
+        def keepsake(work: TaskWork) -> Keepsake:
+            owner = Owner(
+                run_id=config.run_id,
+                device=config.device,
+                task=work.name,
+                dimension=work.dimension,
+                layout_hash=work.layout_hash,
+                memory=memory.__name__,
+            )
+            return Keepsake(state.spool(owner), task=work.name, clock=clock, log=log)
+
         return [
             TrainerLoop(
                 terms,
                 work=work,
                 policy=build_policy(config.policy),
                 memory=memory(work.dimension),
+                keepsake=keepsake(work),
                 membership=membership,
                 radio=radio,
-                uplink=Uplink(channel, radio=radio, clock=clock, log=log, stall_s=stall_s),
-                downlink=Downlink(channel, radio=radio, clock=clock, log=log, stall_s=stall_s),
+                uplink=Uplink(ways, radio=radio, clock=clock, log=log, stall_s=stall_s),
+                downlink=Downlink(
+                    channel,
+                    radio=radio,
+                    clock=clock,
+                    log=log,
+                    stall_s=stall_s,
+                    keeps_model=config.keeps_model,
+                ),
                 clock=clock,
                 log=log,
                 compute_lock=lock,
+                lazy=_lazy(config, work, log),
             )
             for work in self._works
         ]
@@ -188,6 +279,18 @@ class Agent:
             tcp_bytes_retransmitted=tcp.bytes_retransmitted,
             private_mib=(round(private_memory_mib(), 2) if self._config.measure_memory else None),
         )
+
+
+def _memory(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | NoMemory]:
+    if config.innovation is not None:
+        return InnovationMemory
+    return ErrorMemory if config.error_memory else NoMemory
+
+
+def _lazy(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:
+    if config.innovation is None:
+        return None
+    return LazyUpload(config.innovation.build(), task=work.name, log=log)
 
 
 def _offer(work: TaskWork) -> pb.TaskOffer:

@@ -13,23 +13,17 @@ import struct
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from fadelab_agent.pace import Pace
 from fadelab_agent.progress import ProgressWatch
 from fadelab_agent.radio import Radio
-from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
-from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES, FRAME_OVERHEAD_BYTES, datagram_bytes
+from fadelab_proto.packet import CLASS_OFFSET, class_name
 
 Held = Callable[[], Awaitable[Collection[int]]]
 """Asks the server which packets of the update it holds, by their sequence numbers."""
-
-# A packet's class stands in this byte of its header.
-_CLASS_AT = 3
 
 # Linux's numbers, which the socket module lacks (linux/in.h, linux/errqueue.h).
 _IP_MTU_DISCOVER = 10
@@ -53,107 +47,91 @@ _PASSING = frozenset(
 """Errors of a link that is closed, of a queue that is full, of a server that is not there yet."""
 
 
-class DatagramClassConfig(StrictModel):
-    """A packet class that travels as datagrams."""
-
-    name: Literal["update", "sign", "modulus"] = Field(description="Which packets.")
-    dscp: int = Field(
-        default=0, ge=0, le=63, description="Differentiated-services code point (RFC 2474)."
-    )
-
-    @property
-    def number(self) -> int:
-        """The class as packets' headers have it."""
-        return pb.PacketClass.Value(f"PACKET_CLASS_{self.name.upper()}")
-
-
-class DatagramUplinkConfig(StrictModel):
-    """Which packets travel as datagrams, how fast, and how often."""
-
-    classes: tuple[DatagramClassConfig, ...] = Field(min_length=1)
-    rate_share: float = Field(
-        default=1.0, gt=0, le=1, description="Part of the uplink's rate that datagrams take."
-    )
-    repeat_rounds: int = Field(
-        default=0, ge=0, description="How often what the server misses is sent again; 0 is never."
-    )
-    settle_s: float = Field(
-        default=0.1,
-        ge=0,
-        description="Seconds that the last datagram gets to arrive, before the server is asked.",
-    )
-    mtu_bytes: int = Field(
-        default=ETHERNET_MTU_BYTES, ge=576, le=65535, description="Of the link to the server."
-    )
-
-    @model_validator(mode="after")
-    def _each_class_once(self) -> Self:
-        names = [one.name for one in self.classes]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the packet class '{name}' is listed twice")
-        return self
-
-
 class DatagramTooLongError(ValueError):
     """A packet does not fit into one datagram."""
 
 
 @dataclass(frozen=True, slots=True)
-class DatagramOutcome:
-    """What sending an update's datagrams took."""
+class DatagramTerms:
+    """How the datagrams of one packet class are sent."""
 
-    packets: int
-    """Packets that were sent at least once."""
-    unsent: int
-    """Packets that the deadline left unsent."""
-    repeats: int
-    """Datagrams that were sent again."""
-    rounds: int
-    """Rounds of repeats that were begun."""
-    packet_bytes: int
-    """Bytes of all datagrams, repeats included: packets with their headers."""
-    link_bytes: int
-    """The same with the headers of UDP, IP and Ethernet."""
-    missing: int | None
-    """Packets that the server lacked when it was last asked; None if it never answered."""
-    errors: Mapping[str, int]
-    """Errors of the network by name. A datagram that this machine refused was sent later; one that
-    was refused on its way is lost."""
-    in_time: bool
-    """Whether the work ended before the deadline."""
-    duration_s: float
+    packet_class: int
+    dscp: int = 0
+    rate_share: float = 1.0
+    """Part of the uplink's rate."""
+    repeats: int = 0
+    """Rounds in which what the server misses is sent again."""
+    settle_s: float = 0.1
+    """What the last datagram gets to arrive, before the server is asked."""
+    mtu_bytes: int = ETHERNET_MTU_BYTES
 
 
 @dataclass(slots=True)
-class _Tally:
+class DatagramTally:
+    """What sending the datagrams of one class of an update took; it grows while they are sent."""
+
     sent: set[int] = field(default_factory=set)
+    """Packets that were sent at least once."""
+    unsent: int = 0
+    """Packets that the deadline left unsent."""
     repeats: int = 0
+    """Datagrams that were sent again."""
     rounds: int = 0
+    """Rounds of repeats that were begun."""
     packet_bytes: int = 0
+    """Bytes of all datagrams, repeats included: packets with their headers."""
     missing: int | None = None
+    """Packets that the server lacked when it was last asked; None if it never answered."""
     errors: Counter[str] = field(default_factory=Counter)
+    """Errors of the network by name. A datagram that this machine refused was sent later; one that
+    was refused on its way is lost."""
+    in_time: bool = True
+    """Whether the work ended before the deadline."""
+    first_s: float | None = None
+    """Monotonic second at which the first one was about to be sent."""
+
+    @property
+    def datagrams(self) -> int:
+        """Datagrams that were sent, repeats included."""
+        return len(self.sent) + self.repeats
+
+    @property
+    def link_bytes(self) -> int:
+        """Bytes of all datagrams with the headers of UDP, IP and Ethernet."""
+        return self.packet_bytes + FRAME_OVERHEAD_BYTES * self.datagrams
 
     def note(self, sequence: int, size: int) -> None:
+        """Count a datagram."""
         if sequence in self.sent:
             self.repeats += 1
         self.sent.add(sequence)
         self.packet_bytes += size
 
-    @property
-    def datagrams(self) -> int:
-        return len(self.sent) + self.repeats
+
+def as_event(tallies: Mapping[int, DatagramTally]) -> dict[str, Any]:
+    """Return fields of an ``upload_ended`` event: what was sent as datagrams, by packet class."""
+    own = [tallies[number] for number in sorted(tallies)]
+    return {
+        "datagram_classes": [class_name(number) for number in sorted(tallies)],
+        "datagram_class_packets": [len(tally.sent) for tally in own],
+        "datagram_class_repeats": [tally.repeats for tally in own],
+        "datagram_packets": sum(len(tally.sent) for tally in own),
+        "datagram_repeats": sum(tally.repeats for tally in own),
+        "datagram_bytes": sum(tally.packet_bytes for tally in own),
+        "datagrams_in_time": all(tally.in_time for tally in own),
+        "datagram_errors": dict(sum((tally.errors for tally in own), Counter())),
+    }
 
 
 class DatagramSender:
-    """Send updates' datagrams to one server.
+    """Send one packet class's datagrams to one server.
 
-    The sockets stay unconnected, so they outlive a change of this device's address and a link that
+    The socket stays unconnected, so it outlives a change of this device's address and a link that
     goes down.
 
     Args:
         address: the server's IPv4 address and port.
-        config: which classes, how fast, how often.
+        terms: which class, how fast, how often.
         radio: tells contact and rate.
         clock: paces, and keeps the deadline.
         stall_s: seconds in contact without a datagram sent that are always tolerated.
@@ -163,82 +141,80 @@ class DatagramSender:
     def __init__(
         self,
         address: tuple[str, int],
-        config: DatagramUplinkConfig,
+        terms: DatagramTerms,
         *,
         radio: Radio,
         clock: Clock,
         stall_s: float,
     ) -> None:
         self._address = address
-        self._config = config
+        self._terms = terms
         self._radio = radio
         self._clock = clock
         self._stall_s = stall_s
-        self._sockets = {one.number: _open_socket(one.dscp) for one in config.classes}
+        self._socket = _open_socket(terms.dscp)
 
     async def send(
         self,
         packets: Sequence[bytes],
+        tally: DatagramTally,
         *,
         deadline_s: float = math.inf,
         held: Held | None = None,
-    ) -> DatagramOutcome:
-        """Send the packets of an update that travel as datagrams, in their order.
+        skip: Collection[int] = (),
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Send the packets of an update that are of this class, in their order.
 
-        Nothing is sent out of contact. With ``held``, the server is asked afterwards, and what it
-        lacks is sent again, for the configured number of rounds.
+        Nothing is sent out of contact, and nothing twice, however often this is called with the
+        same tally. With ``held``, the server is asked afterwards, and what it lacks is sent again,
+        for the configured number of rounds.
 
         Args:
             packets: all packets of the update by sequence number; those of other classes are
                 left out.
+            tally: counts what is done, also if this is cancelled.
             deadline_s: monotonic second at which to stop, whatever is left.
             held: see there.
+            skip: packets that the server holds already.
+            on_sent: called whenever some were sent.
 
         Raises:
             DatagramTooLongError: before anything is sent, if a packet does not fit.
             StalledError: if no datagram could be sent for too long, although in contact.
 
         """
-        mine = [at for at, packet in enumerate(packets) if packet[_CLASS_AT] in self._sockets]
+        own = self._terms.packet_class
+        mine = [at for at, packet in enumerate(packets) if packet[CLASS_OFFSET] == own]
         self._check_sizes(packets[at] for at in mine)
-        started_s, tally, in_time = self._clock.now_s(), _Tally(), True
-        if mine:
+        tally.in_time = not mine or self._clock.now_s() < deadline_s
+        if mine and tally.in_time:
             longest = max(len(packets[at]) for at in mine) + FRAME_OVERHEAD_BYTES
             watch = ProgressWatch(
                 self._radio,
-                unit_bytes=math.ceil(longest / self._config.rate_share),
+                unit_bytes=math.ceil(longest / self._terms.rate_share),
                 minimum_s=self._stall_s,
                 uplink=True,
             )
-            work = watch.guard(self._rounds(packets, mine, held, tally, watch))
-            in_time = await self._before(deadline_s, work)
-        for sock in self._sockets.values():
-            tally.errors.update(_reports(sock))
-        return DatagramOutcome(
-            packets=len(tally.sent),
-            unsent=len(mine) - len(tally.sent),
-            repeats=tally.repeats,
-            rounds=tally.rounds,
-            packet_bytes=tally.packet_bytes,
-            link_bytes=tally.packet_bytes + FRAME_OVERHEAD_BYTES * tally.datagrams,
-            missing=tally.missing,
-            errors=dict(tally.errors),
-            in_time=in_time,
-            duration_s=self._clock.now_s() - started_s,
-        )
+            job = _Job(packets, mine, tally, watch, on_sent)
+            work = watch.guard(self._rounds(job, frozenset(skip), held))
+            try:
+                tally.in_time = await self._before(deadline_s, work)
+            finally:
+                tally.errors.update(_reports(self._socket))
+        tally.unsent = sum(at not in tally.sent and at not in skip for at in mine)
 
     def close(self) -> None:
-        """Release the sockets."""
-        for sock in self._sockets.values():
-            sock.close()
+        """Release the socket."""
+        self._socket.close()
 
     def _check_sizes(self, packets: Iterable[bytes]) -> None:
-        limit = datagram_bytes(self._config.mtu_bytes)
+        limit = datagram_bytes(self._terms.mtu_bytes)
         longest = max(map(len, packets), default=0)
         if longest > limit:
             raise DatagramTooLongError(
                 f"a packet of {longest} bytes does not fit into a datagram of {limit} bytes "
-                f"(an MTU of {self._config.mtu_bytes}): encode the update with smaller payloads"
+                f"(an MTU of {self._terms.mtu_bytes}): encode the update with smaller payloads"
             )
 
     async def _before(self, deadline_s: float, work: Coroutine[Any, Any, None]) -> bool:
@@ -257,79 +233,74 @@ class DatagramSender:
             tasks[0].result()
         return ended
 
-    async def _rounds(
-        self,
-        packets: Sequence[bytes],
-        mine: Sequence[int],
-        held: Held | None,
-        tally: _Tally,
-        watch: ProgressWatch,
-    ) -> None:
-        await self._pass(packets, mine, tally, watch)
+    async def _rounds(self, job: "_Job", skip: Collection[int], held: Held | None) -> None:
+        tally = job.tally
+        await self._pass(job, [at for at in job.mine if at not in tally.sent and at not in skip])
         while held is not None:
-            await self._clock.sleep_until(self._clock.now_s() + self._config.settle_s)
+            await self._clock.sleep_until(self._clock.now_s() + self._terms.settle_s)
             holding = frozenset(await held())
-            watch.moved()
-            missing = [at for at in mine if at not in holding]
+            job.watch.moved()
+            missing = [at for at in job.mine if at not in holding]
             tally.missing = len(missing)
-            if not missing or tally.rounds == self._config.repeat_rounds:
+            if not missing or tally.rounds >= self._terms.repeats:
                 return
             tally.rounds += 1
-            await self._pass(packets, missing, tally, watch)
+            await self._pass(job, missing)
 
-    async def _pass(
-        self,
-        packets: Sequence[bytes],
-        sequences: Sequence[int],
-        tally: _Tally,
-        watch: ProgressWatch,
-    ) -> None:
+    async def _pass(self, job: "_Job", sequences: Sequence[int]) -> None:
         """Send each of these packets once, in contact and at the configured share of the rate."""
         waiting = deque(sequences)
-        pace = Pace(self._radio, self._clock, self._config.rate_share)
+        pace = Pace(self._radio, self._clock, self._terms.rate_share)
         while waiting:
             if not self._radio.view.is_open:
                 await self._radio.contact()
                 pace.restart()
-            pause_s = pace.pause_s(len(packets[waiting[0]]))
+            pause_s = pace.pause_s(len(job.packets[waiting[0]]))
             if pause_s > 0:
                 await self._clock.sleep_until(self._clock.now_s() + pause_s)
             else:
-                before = tally.datagrams
-                await self._burst(packets, waiting, pace, tally)
-                if tally.datagrams > before:
-                    watch.moved()
+                before = job.tally.datagrams
+                await self._burst(job, waiting, pace)
+                if job.tally.datagrams > before:
+                    job.watch.moved()
+                    job.on_sent()
 
-    async def _burst(
-        self, packets: Sequence[bytes], waiting: deque[int], pace: Pace, tally: _Tally
-    ) -> None:
+    async def _burst(self, job: "_Job", waiting: deque[int], pace: Pace) -> None:
         """Send as many of the waiting packets as may go now."""
-        while waiting and pace.allows(len(packets[waiting[0]])):
-            packet = packets[waiting[0]]
-            sock = self._sockets[packet[_CLASS_AT]]
+        while waiting and pace.allows(len(job.packets[waiting[0]])):
+            packet = job.packets[waiting[0]]
             try:
-                sock.sendto(packet, self._address)
+                self._socket.sendto(packet, self._address)
             except BlockingIOError:
-                await _writable(sock)
+                await _writable(self._socket)
                 return
             except OSError as error:
-                self._count(error, sock, tally)
+                self._count(error, job.tally)
                 pace.restart()
                 return
             pace.spend(len(packet))
-            tally.note(waiting.popleft(), len(packet))
+            job.tally.note(waiting.popleft(), len(packet))
 
-    def _count(self, error: OSError, sock: socket.socket, tally: _Tally) -> None:
+    def _count(self, error: OSError, tally: DatagramTally) -> None:
         """Count an error that may pass; raise any other."""
         if error.errno == errno.EMSGSIZE:
             raise DatagramTooLongError(
-                f"the network carries no datagrams of {self._config.mtu_bytes} bytes: "
+                f"the network carries no datagrams of {self._terms.mtu_bytes} bytes: "
                 "configure the link's real MTU and encode the update with smaller payloads"
             ) from error
         if error.errno not in _PASSING:
             raise error
         # What was refused on the way is told at the next sending, in place of that one's result.
-        tally.errors.update(_reports(sock) or [errno.errorcode[error.errno]])
+        tally.errors.update(_reports(self._socket) or [errno.errorcode[error.errno]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    packets: Sequence[bytes]
+    mine: Sequence[int]
+    tally: DatagramTally
+    watch: ProgressWatch
+    on_sent: Callable[[], None]
 
 
 def _open_socket(dscp: int) -> socket.socket:

@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import google_crc32c
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
+from fadelab_agent.model_assembly import (
+    F32,
+    HeldModel,
+    Kind,
+    ModelAssembly,
+    ModelDamagedError,
+    OtherwiseError,
+    WrongBaseError,
+)
 from fadelab_agent.progress import (
     FRUITLESS_ATTEMPTS,
     RETRY_PAUSE_S,
@@ -15,28 +21,28 @@ from fadelab_agent.progress import (
     StalledError,
 )
 from fadelab_agent.radio import Radio
-from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
-from fadelab_proto.codecs import CodecError
 from fadelab_proto.events import EventLog
-from fadelab_proto.packet import HEADER_BYTES, PacketError, parse_packet
 from fadelab_proto.transfer_timer import TransferTimer
 from fadelab_proto.wire import NEWEST_VERSION, SERVICE, FramingError, parse_model_part
+
+__all__ = ["Downlink", "Model", "ModelDamagedError", "Unfinished"]
 
 _FETCH = f"/{SERVICE}/FetchModel"
 # What one attempt without a first packet may cost in unit bytes before it counts as stalled.
 _UNIT_BYTES = 16384
-
-F32 = NDArray[np.float32]
-
-
-class ModelDamagedError(RuntimeError):
-    """What arrived is not the model that the server announced."""
+_NO_USE_TO_REPEAT = frozenset(
+    (
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    )
+)
 
 
 class Unfinished(NamedTuple):
-    """What has arrived of a model."""
+    """What a fetch has received of a model."""
 
     version: int
     packets: int
@@ -49,22 +55,28 @@ class Model:
 
     version: int
     vector: F32
+    """Not to be modified."""
     packets: int
+    """Received by the fetch that ended with the model, those that turned out useless included."""
     payload_bytes: int
     timer: TransferTimer
-
-
-@dataclass(slots=True)
-class _Partial:
-    info: pb.ModelInfo
-    vector: F32
-    timer: TransferTimer
-    packets: int = 0
-    payload_bytes: int = 0
+    kind: Kind = "full"
+    base_version: int | None = None
+    """The version that was held before and needed only changes."""
 
 
 class Downlink:
-    """Download models over one channel."""
+    """Download models of one task over one channel.
+
+    Args:
+        channel: the data plane, or the operator's socket.
+        radio: tells contact and rate.
+        clock: the process's.
+        log: gets ``download_interrupted``.
+        stall_s: seconds in contact without progress that are always tolerated.
+        keeps_model: whether to hold the last model, so that only changes need to be fetched.
+
+    """
 
     def __init__(
         self,
@@ -74,6 +86,7 @@ class Downlink:
         clock: Clock,
         log: EventLog,
         stall_s: float,
+        keeps_model: bool = False,
     ) -> None:
         self._call: grpc.aio.UnaryStreamMultiCallable[pb.FetchModelRequest, bytes] = (
             channel.unary_stream(
@@ -86,20 +99,23 @@ class Downlink:
         self._clock = clock
         self._log = log
         self._stall_s = stall_s
-        self._holder = _Holder(None)
+        self._keeps_model = keeps_model
+        self._held: HeldModel | None = None
+        self._begun: ModelAssembly | None = None
+        self._received = Unfinished(0, 0, 0)
 
     @property
     def unfinished(self) -> Unfinished | None:
         """What the last fetch had received when it ended without a model."""
-        partial = self._holder.partial
-        if partial is None or partial.packets == 0:
-            return None
-        return Unfinished(partial.info.version, partial.packets, partial.payload_bytes)
+        return self._received if self._received.packets else None
 
     async def fetch(
         self, *, session: int, task_index: int, dimension: int, version: int = NEWEST_VERSION
     ) -> Model:
-        """Return ``version``; after a break only the packets that are missing are sent again.
+        """Return ``version``; what has arrived is not sent again after a break.
+
+        That holds for a break within this fetch, and for one that ended with a lost session: the
+        next fetch goes on with the version that was begun if it is the one wanted, or the newest is.
 
         Raises:
             StalledError: if several attempts in a row moved nothing although the link was open.
@@ -107,42 +123,36 @@ class Downlink:
             AioRpcError: NOT_FOUND if the version is not held, UNAUTHENTICATED without a session.
 
         """
-        partial: _Partial | None = None
-        self._holder = _Holder(None)
+        self._received = Unfinished(0, 0, 0)
+        if self._begun is not None and version not in (NEWEST_VERSION, self._begun.version):
+            self._begun = None
         fruitless = 0
         while True:
             await self._radio.contact()
-            had = 0 if partial is None else partial.packets
-            request = pb.FetchModelRequest(
-                session=session,
-                task_index=task_index,
-                version=version if partial is None else partial.info.version,
-                skip_packets=had,
-            )
+            assembly = self._begun or ModelAssembly(dimension, self._held)
+            had = self._received.packets
+            request = assembly.request(session=session, task_index=task_index, wanted=version)
             watch = ProgressWatch(
                 self._radio, unit_bytes=_UNIT_BYTES, minimum_s=self._stall_s, uplink=False
             )
-            holder = self._holder = _Holder(partial)
             try:
-                model = await watch.guard(self._receive(request, dimension, holder, watch))
+                held = await watch.guard(self._receive(request, assembly, watch))
             except StalledError as error:
                 cause = str(error)
+            except OtherwiseError as error:
+                cause, self._begun = str(error), None
+            except WrongBaseError as error:
+                cause, self._begun, self._held = str(error), None, None
+            except ModelDamagedError:
+                self._begun = None
+                raise
             except grpc.aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.NOT_FOUND and partial is not None:
-                    holder.partial = None  # evicted meanwhile: begin again with what was asked for
-                elif error.code() in (
-                    grpc.StatusCode.NOT_FOUND,
-                    grpc.StatusCode.UNAUTHENTICATED,
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                ):
-                    raise
+                self._judge(error)
                 cause = f"{error.code().name}: {error.details()}"
             else:
-                holder.partial = None
-                return model
-            partial = holder.partial
-            have = 0 if partial is None else partial.packets
-            fruitless = 0 if have > had else fruitless + 1
+                return self._finished(held, assembly)
+            have = 0 if self._begun is None else self._begun.packets
+            fruitless = 0 if self._received.packets > had else fruitless + 1
             self._log.write("download_interrupted", cause=cause, packets=have)
             if fruitless >= FRUITLESS_ATTEMPTS:
                 raise StalledError(
@@ -151,79 +161,48 @@ class Downlink:
                 )
             await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)
 
+    def _judge(self, error: grpc.aio.AioRpcError) -> None:
+        """Raise an error that another attempt would meet again."""
+        if error.code() == grpc.StatusCode.NOT_FOUND and self._begun is not None:
+            self._begun = None  # evicted meanwhile: begin again with what was asked for
+        elif error.code() in _NO_USE_TO_REPEAT:
+            raise error
+
     async def _receive(
-        self,
-        request: pb.FetchModelRequest,
-        dimension: int,
-        holder: "_Holder",
-        watch: ProgressWatch,
-    ) -> Model:
+        self, request: pb.FetchModelRequest, assembly: ModelAssembly, watch: ProgressWatch
+    ) -> HeldModel:
         call = self._call(request, wait_for_ready=True)
         try:
             async for data in call:
                 part = _parse(data)
                 if isinstance(part, pb.ModelInfo):
-                    holder.begin(part, dimension)
+                    assembly.begin(part)
+                    self._begun = assembly
                 else:
-                    holder.add(part, self._clock.now_s())
+                    size = assembly.add(part, self._clock.now_s())
+                    _, packets, payload_bytes = self._received
+                    self._received = Unfinished(
+                        assembly.version or 0, packets + 1, payload_bytes + size
+                    )
                 watch.moved()
         finally:
             call.cancel()
-        return holder.finish()
+        return assembly.finish()
 
-
-class _Holder:
-    """The packets of one model that have arrived, across attempts."""
-
-    def __init__(self, partial: _Partial | None) -> None:
-        self.partial = partial
-
-    def begin(self, info: pb.ModelInfo, dimension: int) -> None:
-        if info.dimension != dimension:
-            raise ModelDamagedError(
-                f"the server's model has {info.dimension} parameters, ours {dimension}"
-            )
-        if self.partial is None:
-            vector = np.empty(dimension, dtype=np.float32)
-            self.partial = _Partial(info, vector, TransferTimer(info.packets))
-        elif self.partial.info != info:
-            raise ModelDamagedError("the server resumed another model than it had begun")
-
-    def add(self, data: memoryview, now_s: float) -> None:
-        partial = self.partial
-        if partial is None:
-            raise ModelDamagedError("a packet came before the model's description")
-        try:
-            packet = parse_packet(data)
-            segment = codecs.decode(
-                packet.codec, packet.payload, first=packet.first, count=packet.count
-            )
-        except (PacketError, CodecError) as error:
-            raise ModelDamagedError(str(error)) from error
-        if packet.sequence != partial.packets or packet.base_version != partial.info.version:
-            raise ModelDamagedError(
-                f"packet {packet.sequence} of version {packet.base_version} came where packet "
-                f"{partial.packets} of version {partial.info.version} was due"
-            )
-        if packet.first + packet.count > partial.info.dimension:
-            raise ModelDamagedError("a packet reaches beyond the model")
-        segment.copy_to(partial.vector)
-        partial.timer.arrived(HEADER_BYTES + len(packet.payload), now_s)
-        partial.packets += 1
-        partial.payload_bytes += len(packet.payload)
-
-    def finish(self) -> Model:
-        partial = self.partial
-        if partial is None or partial.packets != partial.info.packets:
-            raise ModelDamagedError("the server ended the model early")
-        if google_crc32c.value(partial.vector.astype("<f4").tobytes()) != partial.info.checksum:
-            raise ModelDamagedError("the model's checksum does not match")
+    def _finished(self, model: HeldModel, assembly: ModelAssembly) -> Model:
+        _, packets, payload_bytes = self._received
+        self._received = Unfinished(0, 0, 0)
+        self._begun = None
+        if self._keeps_model:
+            self._held = model
         return Model(
-            version=partial.info.version,
-            vector=partial.vector,
-            packets=partial.packets,
-            payload_bytes=partial.payload_bytes,
-            timer=partial.timer,
+            version=model.version,
+            vector=model.vector,
+            packets=packets,
+            payload_bytes=payload_bytes,
+            timer=assembly.timer,
+            kind=assembly.kind,
+            base_version=assembly.base_version,
         )
 
 

@@ -1,12 +1,13 @@
 """From a codec's chunks to what the uplink sends: a header and packets."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import google_crc32c
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import Encoding
-from fadelab_proto.packet import Packet
+from fadelab_proto.codecs import Chunk, Encoding
+from fadelab_proto.packet import Packet, parse_packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,24 @@ class EncodedUpdate:
     header: pb.UploadHeader
     packets: tuple[bytes, ...]
 
+    def chunks(self, sequences: Iterable[int] | None = None) -> list[Chunk]:
+        """Return what these packets hold, of all packets if none are named, in their order."""
+        chosen = range(len(self.packets)) if sequences is None else sorted(sequences)
+        parsed = [parse_packet(self.packets[sequence]) for sequence in chosen]
+        return [
+            Chunk(
+                codec=packet.codec,
+                packet_class=packet.packet_class,
+                first=packet.first,
+                count=packet.count,
+                payload=bytes(packet.payload),
+            )
+            for packet in parsed
+        ]
+
 
 def encode_update(identity: UpdateIdentity, encoding: Encoding) -> EncodedUpdate:
-    """Wrap the chunks of an encoded vector, at least one, into packets, in their order."""
+    """Wrap the chunks of an encoded vector into packets, in their order."""
     chunks = encoding.chunks
     packets = tuple(
         Packet(
@@ -51,9 +67,6 @@ def encode_update(identity: UpdateIdentity, encoding: Encoding) -> EncodedUpdate
         ).encode()
         for sequence, chunk in enumerate(chunks)
     )
-    content = 0
-    for packet in packets:
-        content = google_crc32c.extend(content, packet)
     header = pb.UploadHeader(
         session=identity.session,
         task_index=identity.task_index,
@@ -63,6 +76,14 @@ def encode_update(identity: UpdateIdentity, encoding: Encoding) -> EncodedUpdate
         packets=len(packets),
         payload_bytes=sum(len(chunk.payload) for chunk in chunks),
         samples=identity.samples,
-        content=content,
+        content=checksum(packets),
     )
     return EncodedUpdate(header, packets)
+
+
+def checksum(pieces: Iterable[bytes]) -> int:
+    """Return the CRC-32C (RFC 3720, section 12.1) of bytes that follow one another."""
+    crc = 0
+    for piece in pieces:
+        crc = google_crc32c.extend(crc, piece)
+    return crc

@@ -37,6 +37,19 @@ class Memory(Protocol):
         """
         ...
 
+    def state(self) -> F32 | None:
+        """Return what must survive a restart of the agent, or None; not to be changed."""
+        ...
+
+    def restore(self, state: F32 | None) -> None:
+        """Go on from what ``state`` returned.
+
+        Raises:
+            ValueError: if the shape is wrong.
+
+        """
+        ...
+
 
 class ErrorMemory:
     """Keeps what was not sent and adds it to the next update.
@@ -62,6 +75,14 @@ class ErrorMemory:
         """Take what was sent off the memory."""
         self._memory -= _checked(sent, self._memory.shape)
 
+    def state(self) -> F32 | None:
+        """Return what is owed to the server, shape ``(dimension,)``."""
+        return self._memory
+
+    def restore(self, state: F32 | None) -> None:
+        """Owe this, and nothing else, to the server."""
+        self._memory = restored(state, self._memory.shape)
+
 
 class NoMemory:
     """Forgets whatever was not sent: plain compression without error feedback."""
@@ -76,6 +97,18 @@ class NoMemory:
     def settle(self, sent: F32) -> None:
         """Check the shape; there is nothing to remember."""
         _checked(sent, self._shape)
+
+    def state(self) -> F32 | None:
+        """Return None: there is nothing to remember."""
+        return None
+
+    def restore(self, state: F32 | None) -> None:
+        """Do nothing."""
+
+
+def restored(state: F32 | None, shape: tuple[int, ...]) -> F32:
+    """Return a copy of a memory's state; zeros if there is none."""
+    return np.zeros(shape, np.float32) if state is None else _checked(state, shape).copy()
 
 
 def _checked(vector: F32, shape: tuple[int, ...]) -> F32:

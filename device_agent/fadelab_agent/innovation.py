@@ -19,6 +19,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_agent.error_memory import restored
+
 F32 = NDArray[np.float32]
 
 
@@ -57,6 +59,14 @@ class InnovationMemory:
         """
         self._check(sent)
         self._reference += sent
+
+    def state(self) -> F32 | None:
+        """Return the update as the server knows it, shape ``(dimension,)``."""
+        return self._reference
+
+    def restore(self, state: F32 | None) -> None:
+        """Take this for the update as the server knows it."""
+        self._reference = restored(state, self._reference.shape)
 
     def _check(self, vector: F32) -> None:
         if vector.shape != self._reference.shape:

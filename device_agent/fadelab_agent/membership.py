@@ -38,6 +38,7 @@ class Membership:
         run_id: the run's identifier.
         device: the device's number.
         offers: the tasks that the device can train.
+        key: by it the server knows the device again after a restart of its agent; 0 if it has none.
 
     """
 
@@ -50,6 +51,7 @@ class Membership:
         offers: Sequence[pb.TaskOffer],
         clock: Clock,
         log: EventLog,
+        key: int = 0,
     ) -> None:
         self._stub = pb_grpc.FederationStub(channel)
         self._offers = list(offers)
@@ -59,12 +61,15 @@ class Membership:
             device=device,
             incarnation=secrets.randbits(64),
             tasks=self._offers,
+            device_key=key,
         )
         self._clock = clock
         self._log = log
         self._assignments: dict[str, Assignment] = {}
         self._directives: dict[int, pb.Directive] = {}
         self._news = asyncio.Condition()
+        self.datagram_port = 0
+        """UDP port at which the server takes datagrams; 0 if it takes none."""
         self.stopped = asyncio.Event()
         self.stop_reason = ""
 
@@ -87,6 +92,7 @@ class Membership:
             return
         if reply.status != pb.JOIN_STATUS_ACCEPTED:
             raise RefusedError(reply.reason)
+        self.datagram_port = reply.datagram_port
         self._assignments = {
             offer.name: Assignment(reply.session, index, last)
             for offer, index, last in zip(

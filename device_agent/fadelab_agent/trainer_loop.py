@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 
 from fadelab_agent.compute import compute_energy_j, compute_time_s, transmission_energy_j
 from fadelab_agent.config import ComputeConfig
+from fadelab_agent.datagram_uplink import as_event
 from fadelab_agent.downlink import Downlink, Model
 from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_agent.error_memory import Memory
+from fadelab_agent.keepsake import Keepsake
+from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Assignment, Membership
 from fadelab_agent.policy import Observation, Policy
 from fadelab_agent.radio import Radio
+from fadelab_agent.settling import settled
+from fadelab_agent.spool import Spooled
 from fadelab_agent.uplink import SessionLostError, Uplink, UploadOutcome
 from fadelab_agent.work import TaskWork, Trained
-from fadelab_proto import codecs
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import Chunk, Codec, Encoding
 from fadelab_proto.events import EventLog
 from fadelab_proto.seeds import Stream, generator
+from fadelab_proto.substitutes import SubstituteConfig
 from fadelab_proto.wire import NEWEST_VERSION
 
 F32 = NDArray[np.float32]
@@ -45,6 +50,8 @@ class DeviceTerms:
     compute: ComputeConfig
     gives_up: bool = False
     """Whether an update ends with the contact window that it was sent in."""
+    substitute: SubstituteConfig | None = None
+    """What the server puts in the place of moduli that did not arrive."""
 
 
 class TrainerLoop:
@@ -54,7 +61,9 @@ class TrainerLoop:
         work: trains and knows the model's layout.
         policy: decides how each update is sent.
         memory: what was not sent yet.
+        keepsake: keeps the update that is under way for the case that this process is killed.
         compute_lock: held while training, so that tasks of one device share its processor.
+        lazy: decides which updates are sent, where the memory is one of innovations.
 
     """
 
@@ -65,6 +74,7 @@ class TrainerLoop:
         work: TaskWork,
         policy: Policy,
         memory: Memory,
+        keepsake: Keepsake,
         membership: Membership,
         radio: Radio,
         uplink: Uplink,
@@ -72,11 +82,13 @@ class TrainerLoop:
         clock: Clock,
         log: EventLog,
         compute_lock: asyncio.Lock,
+        lazy: LazyUpload | None = None,
     ) -> None:
         self._terms = terms
         self._work = work
         self._policy = policy
         self._memory = memory
+        self._keepsake = keepsake
         self._membership = membership
         self._radio = radio
         self._uplink = uplink
@@ -84,12 +96,13 @@ class TrainerLoop:
         self._clock = clock
         self._log = log
         self._compute_lock = compute_lock
+        self._lazy = lazy
         self._update_number = 0
 
     async def run(self) -> None:
         """Train and upload for as long as the server wants it."""
         self._update_number = self._membership.assignment(self._work.name).last_update
-        trained_version = -1
+        trained_version = await self._resume()
         while True:
             directive = await self._membership.work_after(self._work.name, trained_version)
             if directive is None:
@@ -106,6 +119,35 @@ class TrainerLoop:
             if status == pb.UPLOAD_STATUS_REFUSED_BASE_VERSION:
                 # A server that was restarted may have lost its last version, and publish it anew.
                 trained_version = -1
+
+    async def _resume(self) -> int:
+        """Finish what an earlier process of this device had begun; return its base version.
+
+        The server says what it has of the update, whether it took it meanwhile or not. Returns -1
+        if there is no such update, or it is of no use any more.
+        """
+        left = await self._keepsake.left(self._assignment())
+        if left is None:
+            return -1
+        directive = await self._membership.work_after(self._work.name, -1)
+        if directive is None:
+            return -1
+        await self._time_zero(directive)
+        header = left.update.header
+        header.session = self._assignment().session
+        self._update_number = header.update_id
+        self._memory.restore(left.state)
+        if self._lazy is not None:
+            self._lazy.fresh = header.fresh_reference
+        self._log.write(
+            "update_resumed",
+            task=self._work.name,
+            update_id=header.update_id,
+            base_version=header.base_version,
+            packets=header.packets,
+        )
+        status = await self._deliver(left, UploadOutcome(resumes=True))
+        return -1 if status == pb.UPLOAD_STATUS_REFUSED_BASE_VERSION else header.base_version
 
     async def _time_zero(self, directive: pb.Directive) -> None:
         """Wait for emulated time to begin: until then links have no programmed rate yet.
@@ -143,6 +185,9 @@ class TrainerLoop:
             "model_received",
             task=self._work.name,
             version=model.version,
+            kind=model.kind,
+            base_version=model.base_version,
+            full_bytes=model.vector.nbytes,
             packets=model.packets,
             payload_bytes=model.payload_bytes,
             mark_mono_s=model.timer.mark_s,
@@ -186,24 +231,43 @@ class TrainerLoop:
             max_payload_bytes=self._terms.max_payload_bytes,
             generator=self._dither(),
         )
+        if self._lazy is not None:
+            encoding = self._lazy.consider(
+                waiting, encoding, model=model.vector, update_id=self._update_number
+            )
         update = self._packets(encoding, model.version)
-        outcome = UploadOutcome()
+        update.header.fresh_reference = self._lazy is not None and self._lazy.fresh
+        prepared = Spooled(update, self._memory.state(), encoding.nominal_bits, encoding.coded_bits)
+        await self._keepsake.keep(prepared)
+        return await self._deliver(prepared, UploadOutcome())
+
+    async def _deliver(
+        self, prepared: Spooled, outcome: UploadOutcome
+    ) -> pb.UploadStatus.ValueType:
+        """Upload an update that is kept, and settle the memory by the server's last word."""
+        update = prepared.update
         before_open_s = self._radio.open_s()
         try:
             await self._upload(update, outcome)
         finally:
             # An upload that the end of the run cuts off has cost its energy all the same.
-            self._log_upload(encoding, update, outcome, self._radio.open_s() - before_open_s)
+            self._log_upload(prepared, outcome, self._radio.open_s() - before_open_s)
         if outcome.status in (pb.UPLOAD_STATUS_COMPLETE, pb.UPLOAD_STATUS_DUPLICATE):
-            self._memory.settle(_decoded(encoding.chunks, len(waiting)))
+            self._settle(prepared, update.chunks())
         elif outcome.status == pb.UPLOAD_STATUS_CLOSED:
-            counted = [encoding.chunks[sequence] for sequence in sorted(outcome.acknowledged)]
-            self._memory.settle(_decoded(counted, len(waiting)))
+            self._settle(prepared, update.chunks(outcome.acknowledged))
+        if self._lazy is not None:
+            self._lazy.ended(update.header, outcome.status)
         return outcome.status
 
-    def _log_upload(
-        self, encoding: Encoding, update: EncodedUpdate, outcome: UploadOutcome, open_s: float
-    ) -> None:
+    def _settle(self, prepared: Spooled, counted: Sequence[Chunk]) -> None:
+        # What waits, where there is an error memory; without, nobody asks what was settled.
+        waiting = prepared.state
+        if waiting is None:
+            waiting = np.zeros(self._work.dimension, dtype=np.float32)
+        self._memory.settle(settled(counted, waiting, self._terms.substitute))
+
+    def _log_upload(self, prepared: Spooled, outcome: UploadOutcome, open_s: float) -> None:
         self._log.write(
             "upload_ended",
             task=self._work.name,
@@ -211,10 +275,11 @@ class TrainerLoop:
             status=pb.UploadStatus.Name(outcome.status),
             reason=outcome.reason,
             staleness=outcome.staleness,
-            nominal_bits=encoding.nominal_bits,
-            coded_bits=encoding.coded_bits,
-            packets=len(update.packets),
+            nominal_bits=prepared.nominal_bits,
+            coded_bits=prepared.coded_bits,
+            packets=len(prepared.update.packets),
             packets_sent=outcome.packets_sent,
+            **as_event(outcome.datagrams),
             packets_acknowledged=len(outcome.acknowledged),
             attempts=outcome.attempts,
             open_s=round(open_s, 6),
@@ -231,6 +296,7 @@ class TrainerLoop:
             snr_db=view.snr_db,
             predicted_contact_s=view.predicted_contact_s,
             squared_norm=float(np.dot(waiting, waiting)),
+            layers=self._work.layers,
         )
         plan = self._policy.decide(observation)
         self._log.write(
@@ -286,12 +352,3 @@ class TrainerLoop:
 def _finite(seconds: float) -> float | None:
     """Return None for a contact without end, which JSON cannot say."""
     return round(seconds, 3) if math.isfinite(seconds) else None
-
-
-def _decoded(chunks: Sequence[Chunk], dimension: int) -> F32:
-    """Return what the server makes of the chunks: the part that is no longer waiting."""
-    vector = np.zeros(dimension, dtype=np.float32)
-    for chunk in chunks:
-        segment = codecs.decode(chunk.codec, chunk.payload, first=chunk.first, count=chunk.count)
-        segment.add_to(vector)
-    return vector

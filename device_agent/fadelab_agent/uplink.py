@@ -1,12 +1,10 @@
 """Getting one update to the server, through closing windows, broken streams and restarts."""
 
 import asyncio
-import contextlib
+import math
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 
 import grpc
-from google.protobuf.message import Message
 
 from fadelab_agent.encoded_update import EncodedUpdate
 from fadelab_agent.progress import (
@@ -16,57 +14,40 @@ from fadelab_agent.progress import (
     StalledError,
 )
 from fadelab_agent.radio import Radio
-from fadelab_proto import federation_pb2 as pb
+from fadelab_agent.upload_attempt import SessionLostError, UploadAttempt, UploadOutcome
+from fadelab_agent.upload_ways import UploadWays
 from fadelab_proto.clock import Clock
 from fadelab_proto.events import EventLog
-from fadelab_proto.wire import SERVICE, serialize_part
 
-_UPLOAD = f"/{SERVICE}/UploadUpdate"
-_Stream = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
-_GOING_ON = (pb.UPLOAD_STATUS_RECEIVING, pb.UPLOAD_STATUS_PARTIAL)
+__all__ = ["ContactLostError", "SessionLostError", "Uplink", "UploadOutcome"]
 
 
 class ContactLostError(Exception):
     """The contact window ended."""
 
 
-class SessionLostError(RuntimeError):
-    """The server does not know this device's session: join again."""
-
-
-@dataclass(slots=True)
-class UploadOutcome:
-    """How an upload ended, and what it took."""
-
-    status: pb.UploadStatus.ValueType = pb.UPLOAD_STATUS_UNSPECIFIED
-    reason: str = ""
-    staleness: int = 0
-    newest_version: int = 0
-    acknowledged: set[int] = field(default_factory=set)
-    """Sequence numbers of the packets that the server says it holds."""
-    packets_sent: int = 0
-    attempts: int = 0
-    given_up: bool = False
-    """Whether a contact window ended before everything was sent, and the rest will not be."""
-
-
 class Uplink:
-    """Upload updates over one channel, resuming where the server says it stands."""
+    """Upload updates, resuming where the server says it stands.
+
+    Args:
+        ways: where each packet class goes; a channel takes all of them in one stream.
+        radio: tells contact and rate.
+        clock: paces attempts.
+        log: where broken attempts are told of.
+        stall_s: seconds in contact without progress that are always tolerated.
+
+    """
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        ways: UploadWays | grpc.aio.Channel,
         *,
         radio: Radio,
         clock: Clock,
         log: EventLog,
         stall_s: float,
     ) -> None:
-        self._call = channel.stream_stream(
-            _UPLOAD,
-            request_serializer=serialize_part,
-            response_deserializer=pb.UploadReply.FromString,
-        )
+        self._ways = ways if isinstance(ways, UploadWays) else UploadWays.one_stream(ways)
         self._radio = radio
         self._clock = clock
         self._log = log
@@ -90,6 +71,7 @@ class Uplink:
 
         Raises:
             StalledError: if several attempts in a row moved nothing although the link was open.
+            DatagramTooLongError: if a packet that is to travel as a datagram does not fit.
             SessionLostError: if the server asks for a new join.
 
         """
@@ -144,9 +126,10 @@ class Uplink:
             await asyncio.gather(trying, lost, return_exceptions=True)
 
     def _watch(self, update: EncodedUpdate) -> ProgressWatch:
+        longest = max((len(packet) for packet in update.packets), default=0)
         return ProgressWatch(
             self._radio,
-            unit_bytes=max(len(packet) for packet in update.packets),
+            unit_bytes=math.ceil(longest / self._ways.least_share),
             minimum_s=self._stall_s,
             uplink=True,
         )
@@ -154,76 +137,6 @@ class Uplink:
     async def _attempt(
         self, update: EncodedUpdate, outcome: UploadOutcome, watch: ProgressWatch
     ) -> bool:
-        """Open one stream and send what is missing; return whether the server is done with it."""
-        call = self._call(wait_for_ready=True)
-        try:
-            return await watch.guard(self._exchange(call, update, outcome, watch))
-        finally:
-            call.cancel()
-
-    async def _exchange(
-        self,
-        call: _Stream,
-        update: EncodedUpdate,
-        outcome: UploadOutcome,
-        watch: ProgressWatch,
-    ) -> bool:
-        await call.write(pb.UploadPart(header=update.header))
-        if outcome.attempts > 1:
-            # Hear first what the server kept, so that nothing acknowledged is sent again.
-            first = await call.read()
-            if not isinstance(first, pb.UploadReply):
-                return False
-            if self._done(first, outcome, watch):
-                return True
-        if outcome.given_up:
-            await call.write(pb.UploadPart(close=pb.UploadClose()))
-            await call.done_writing()
-            return await self._hear(call, outcome, watch)
-        sender = asyncio.create_task(self._send_missing(call, update, outcome))
-        try:
-            return await self._hear(call, outcome, watch)
-        finally:
-            sender.cancel()
-            with contextlib.suppress(
-                asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.AioRpcError
-            ):
-                await sender
-
-    async def _hear(self, call: _Stream, outcome: UploadOutcome, watch: ProgressWatch) -> bool:
-        """Read replies to the last; return whether the server is done with the update."""
-        while isinstance(reply := await call.read(), pb.UploadReply):
-            if self._done(reply, outcome, watch):
-                return True
-        return False
-
-    async def _send_missing(
-        self,
-        call: _Stream,
-        update: EncodedUpdate,
-        outcome: UploadOutcome,
-    ) -> None:
-        for sequence, packet in enumerate(update.packets):
-            if sequence not in outcome.acknowledged:
-                await call.write(packet)
-                outcome.packets_sent += 1
-        await call.done_writing()
-
-    def _done(self, reply: pb.UploadReply, outcome: UploadOutcome, watch: ProgressWatch) -> bool:
-        confirmed = {n for part in reply.received for n in range(part.first, part.last + 1)}
-        if confirmed - outcome.acknowledged:
-            watch.moved()
-        outcome.newest_version = reply.newest_version
-        if reply.status in _GOING_ON:
-            # A server that was restarted holds less than it confirmed before: its word counts.
-            outcome.acknowledged = confirmed
-            return False
-        if reply.status == pb.UPLOAD_STATUS_REFUSED_SESSION:
-            raise SessionLostError(reply.reason)
-        if reply.status in (pb.UPLOAD_STATUS_CLOSED, pb.UPLOAD_STATUS_DISCARDED):
-            outcome.acknowledged = confirmed
-        outcome.acknowledged |= confirmed
-        outcome.status = reply.status
-        outcome.reason = reply.reason
-        outcome.staleness = reply.staleness
-        return True
+        """Send what is missing once; return whether the server is done with the update."""
+        attempt = UploadAttempt(self._ways, update, outcome, watch, self._clock)
+        return await watch.guard(attempt.run())

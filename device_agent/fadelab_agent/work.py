@@ -27,6 +27,8 @@ class TaskWork(Protocol):
 
     name: str
     dimension: int
+    layers: tuple[int, ...]
+    """Parameters of each of the model's tensors, in order; they add up to the dimension."""
     layout_hash: int
     samples: int
     """Local training samples."""

@@ -44,6 +44,7 @@ class Workbench:
             self.data.classes,
             config.seed,
         )
+        self.layers = tuple(layer.count for layer in self.model.layers)
         self.layout_hash = _layout_hash(self.model)
 
     def warm_up(self) -> None:
@@ -70,6 +71,7 @@ class DeviceWork:
         self._indices = indices
         self.name: str = bench.config.task.name
         self.dimension = bench.model.dimension
+        self.layers = bench.layers
         self.layout_hash = bench.layout_hash
         self.samples = len(indices)
 

@@ -46,6 +46,7 @@ class ByteWatch:
             self._tcp = TcpWatch(backend.namespaces, addresses)
         except OSError as error:
             log.write("connections_unseen", reason=str(error))
+        self._classes_before = backend.class_counters()
         self._before = self._device_ends()
         self._datagrams_before = self._datagrams()
 
@@ -76,6 +77,23 @@ class ByteWatch:
             for device, fields in enumerate(_tcp_fields(self._tcp)):
                 found[device] |= fields
         return found
+
+    def by_class(self) -> list[dict[str, list[int]]]:
+        """Return for each device what the queues of its packet classes have sent, in their order.
+
+        The default class is the first one. Packets that are then lost on the air count.
+        """
+        now, before = self._backend.class_counters(), self._classes_before
+        sizes = now.sent_bytes - before.sent_bytes
+        counts = now.sent_packets - before.sent_packets
+        return [
+            {
+                f"{direction}_class_{name}": found[way, :, device].tolist()
+                for way, direction in enumerate(("up", "down"))
+                for name, found in (("bytes", sizes), ("packets", counts))
+            }
+            for device in range(sizes.shape[2])
+        ]
 
     def close(self) -> None:
         """Close all sockets."""

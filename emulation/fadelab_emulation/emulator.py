@@ -171,8 +171,17 @@ class Emulator:
         if self._final is None:
             return
         watched = [] if self._byte_watch is None else self._byte_watch.accounts()
+        lanes = self._config.radio.lane_names
+        # Without packet classes there is one queue, which the other fields tell of.
+        by_class = (
+            [] if self._byte_watch is None or len(lanes) == 1 else self._byte_watch.by_class()
+        )
         for device in range(self._config.devices):
-            fields: dict[str, float | int] = dict(watched[device]) if watched else {}
+            fields: dict[str, float | int | list[int] | list[str]] = {}
+            if watched:
+                fields |= watched[device]
+            if by_class:
+                fields |= {"classes": list(lanes), **by_class[device]}
             for name, counters in zip(_DIRECTIONS, (self._final.up, self._final.down), strict=True):
                 fields.update(_account(name, counters, device))
             self._log.write("link_account", device=device, **fields)

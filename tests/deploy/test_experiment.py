@@ -92,7 +92,7 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
             "radio.mobility={kind: static, placement: {kind: nowhere}}",
             "'radio.mobility.placement.kind' is 'nowhere'; allowed: listed, ring, uniform.",
         ),
-        ("method.name=magic", "'method.name' is 'magic'; allowed: fedasync, fedavg."),
+        ("method.name=magic", "'method.name' is 'magic'; allowed: fedasync, fedavg, lazy."),
         (
             "radio={timeline: {kind: tape}}",
             "'radio.timeline.kind' is 'tape'; allowed: csv, mahimahi, replay.",

@@ -103,6 +103,7 @@ class FakeWork:
     ) -> None:
         self.name = name
         self.dimension = dimension
+        self.layers = (dimension // 3, dimension - dimension // 3)
         self.layout_hash = layout_hash
         self.samples = SAMPLES
         self.trained: list[int] = []
@@ -147,11 +148,13 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._handlers: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self.address = ""
 
     async def open(self) -> str:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
-        return f"{host}:{port}"
+        self.address = f"{host}:{port}"
+        return self.address
 
     def hold_after(self, more_up: int) -> None:
         """Hold the first connection back after so many more bytes towards the server."""

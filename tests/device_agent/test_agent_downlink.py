@@ -27,7 +27,7 @@ from fadelab_agent.downlink import Downlink, Model, ModelDamagedError
 from fadelab_agent.progress import StalledError
 from fadelab_agent.radio import Radio
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import DenseF32
+from fadelab_proto.codecs import DenseF32, SignOnly
 from fadelab_proto.packet import Packet
 from fadelab_proto.wire import (
     NEWEST_VERSION,
@@ -48,11 +48,21 @@ def publish(server: Running, vector: F32) -> None:
 
 @asynccontextmanager
 async def downlink(
-    folder: Path, channel: grpc.aio.Channel, *, radio: Radio | None = None, stall_s: float = 30.0
+    folder: Path,
+    channel: grpc.aio.Channel,
+    *,
+    radio: Radio | None = None,
+    stall_s: float = 30.0,
+    keeps_model: bool = False,
 ) -> AsyncIterator[Downlink]:
     with agent_log(folder) as log:
         yield Downlink(
-            channel, radio=radio or HandRadio(), clock=HurriedClock(), log=log, stall_s=stall_s
+            channel,
+            radio=radio or HandRadio(),
+            clock=HurriedClock(),
+            log=log,
+            stall_s=stall_s,
+            keeps_model=keeps_model,
         )
 
 
@@ -182,7 +192,7 @@ def info(**changes: int) -> bytes:
     return pb.ModelPart(info=pb.ModelInfo(**fields)).SerializeToString()
 
 
-def packets(**changes: int) -> list[Packet]:
+def packets(**changes: Any) -> list[Packet]:
     chunks = DenseF32().chunks(VECTOR, max_payload_bytes=512)
     return [
         dataclasses.replace(
@@ -206,6 +216,14 @@ def packets(**changes: int) -> list[Packet]:
     ]
 
 
+def signs() -> list[Packet]:
+    """One packet that has the signs of all entries and nothing else."""
+    draw = np.random.default_rng(1)
+    (chunk,) = SignOnly().encode(VECTOR, max_payload_bytes=512, generator=draw).chunks
+    whole = {"first": 0, "count": 300, "sequence": 0, "packets": 1}
+    return packets(codec=chunk.codec, payload=chunk.payload, **whole)[:1]
+
+
 def framed(parts: list[Packet]) -> Parts:
     return [frame_packet(packet.encode()) for packet in parts]
 
@@ -216,7 +234,10 @@ def one_bit_turned() -> Parts:
     return [info(), frame_packet(bytes(first)), *framed(packets()[1:])]
 
 
-async def fetch_from(folder: Path, answer: Callable[[pb.FetchModelRequest], Parts]) -> Model:
+@asynccontextmanager
+async def answering(
+    folder: Path, answer: Callable[[pb.FetchModelRequest], Parts], *, keeps_model: bool = False
+) -> AsyncIterator[Downlink]:
     async def fetch_model(request: pb.FetchModelRequest, context: Any) -> AsyncIterator[bytes]:
         for part in answer(request):
             if part == BREAK_OFF:
@@ -235,11 +256,16 @@ async def fetch_from(folder: Path, answer: Callable[[pb.FetchModelRequest], Part
     try:
         async with (
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options()) as channel,
-            downlink(folder, channel) as down,
+            downlink(folder, channel, keeps_model=keeps_model) as down,
         ):
-            return await down.fetch(session=1, task_index=0, dimension=300)
+            yield down
     finally:
         await server.stop(None)
+
+
+async def fetch_from(folder: Path, answer: Callable[[pb.FetchModelRequest], Parts]) -> Model:
+    async with answering(folder, answer) as down:
+        return await down.fetch(session=1, task_index=0, dimension=300)
 
 
 def test_the_answers_below_are_wrong_in_one_point_only(tmp_path: Path) -> None:
@@ -259,8 +285,17 @@ def test_the_answers_below_are_wrong_in_one_point_only(tmp_path: Path) -> None:
         ([info(), *framed(packets()[:2])], "ended the model early"),
         ([], "ended the model early"),
         (framed(packets()), "before the model's description"),
-        ([info(), *framed(packets()[1:])], "packet 1 of version 4 came where packet 0"),
-        ([info(), *framed(packets(base_version=5))], "packet 0 of version 5 came where"),
+        ([info(), *framed(packets(packet_class=pb.PACKET_CLASS_UPDATE))], "of class 1 came with a"),
+        (
+            [info(), *framed(packets(packets=4))],
+            "packet 0 of 4 of version 4 came where packet 0 of 3",
+        ),
+        ([info(packets=65536)], "a model in 65536 packets"),
+        ([info(base_version=3), *framed(packets())], "changed since version 3, we hold None"),
+        ([info(adds=True), *framed(packets())], "steps without saying from which version"),
+        ([info(packets=1), *framed(signs())], "holds no entries of a model"),
+        ([info(), *framed(packets()[1:])], "packet 1 of 3 of version 4 came where packet 0 of 3"),
+        ([info(), *framed(packets(base_version=5))], "packet 0 of 3 of version 5 came where"),
         ([info(), *framed(packets(first=250))], "reaches beyond the model"),
         ([info(), b"\x12\x05abc"], "declared length"),
         ([b"\xff\xff"], "not a protobuf message"),

@@ -204,6 +204,8 @@ def test_a_server_that_was_restarted_gets_only_what_it_lacks(tmp_path: Path) -> 
                 held, port = held_packets(server), server.port
                 await server.server._data.stop(None)
                 await server.server._local.stop(None)
+                # What was not acknowledged yet might be on its way to the disk still.
+                await server.federation.keeper.log.close()
                 async with resumed(config, port) as again:
                     proxy.cut()
                     with pytest.raises(SessionLostError):

@@ -37,13 +37,16 @@ from fadelab_agent.compute import transmission_energy_j
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.downlink import Downlink
 from fadelab_agent.error_memory import ErrorMemory
+from fadelab_agent.keepsake import Keepsake
 from fadelab_agent.membership import Membership, RefusedError
-from fadelab_agent.policy import FixedFraction
+from fadelab_agent.policy import FixedCodec, FixedFraction, Policy
 from fadelab_agent.radio import WiredRadio
 from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
 from fadelab_agent.uplink import Uplink
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
+from fadelab_proto.codecs.config import SignOnlyConfig
+from fadelab_proto.substitutes import ConstantModulus
 from fadelab_proto.wire import channel_options
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.task_state import TaskState
@@ -274,8 +277,37 @@ def test_sent_and_memory_add_up_to_all_updates(
     go(scenario)
 
 
+def test_signs_that_count_with_a_constant_are_settled_by_it(tmp_path: Path) -> None:
+    constant = ConstantModulus(modulus=2)
+
+    async def scenario() -> None:
+        config = make_config(
+            tmp_path, aggregation=FEDAVG, substitute=constant, stop=ends_at(4), devices=1
+        )
+        async with running(config) as server:
+            begin(server)
+            work, memory = FakeWork(), ErrorMemory(DIMENSION)
+            policy = FixedCodec(SignOnlyConfig(kind="sign_only"))
+            await train_until_the_stop(
+                tmp_path, server.port, work, memory, policy=policy, substitute=constant
+            )
+            moved = newest(server) - initial_vector()
+            np.testing.assert_allclose(moved, 2 * np.rint(moved / 2), atol=1e-5)
+            assert moved.any()
+            total = sum((work.delta(n) for n in work.trained), np.zeros(DIMENSION, np.float32))
+            np.testing.assert_allclose(moved + memory.memory, total, atol=1e-4)
+
+    go(scenario)
+
+
 async def train_until_the_stop(
-    folder: Path, port: int, work: FakeWork, memory: ErrorMemory
+    folder: Path,
+    port: int,
+    work: FakeWork,
+    memory: ErrorMemory,
+    *,
+    policy: Policy | None = None,
+    substitute: ConstantModulus | None = None,
 ) -> None:
     """Run the loop itself, so that its memory can be looked at afterwards."""
     clock = SystemClock()
@@ -303,10 +335,12 @@ async def train_until_the_stop(
                     uplink_power_w=0.2,
                     downlink_power_w=1.0,
                     compute=ComputeConfig(),
+                    substitute=substitute,
                 ),
                 work=work,
-                policy=FixedFraction(1 / 3),
+                policy=policy or FixedFraction(1 / 3),
                 memory=memory,
+                keepsake=Keepsake(None, task=work.name, clock=clock, log=log),
                 membership=member,
                 radio=radio,
                 uplink=Uplink(channel, radio=radio, clock=clock, log=log, stall_s=30),
@@ -327,7 +361,7 @@ from fadelab_agent.agent import AgentConfig, run_agent
 from fadelab_agent.work import Trained
 
 class Work:
-    name, dimension, layout_hash, samples = "digits", 300, 77, 10
+    name, dimension, layers, layout_hash, samples = "digits", 300, (300,), 77, 10
 
     def train(self, base, update_number):
         return Trained(np.ones(300, np.float32), steps=1, batch_size=1, loss=0.5)

@@ -17,16 +17,18 @@ from tests.device_agent.test_datagram_uplink import make_packets
 from tests.emulation.sandboxed import in_sandbox, make_backend, make_tick
 
 from fadelab_agent.datagram_uplink import (
-    DatagramOutcome,
     DatagramSender,
+    DatagramTally,
+    DatagramTerms,
     DatagramTooLongError,
-    DatagramUplinkConfig,
+    Held,
 )
 from fadelab_agent.progress import StalledError
 from fadelab_agent.radio import WiredRadio
 from fadelab_emulation.backends.base import DirectionSample
 from fadelab_emulation.backends.kernel import KernelBackend
 from fadelab_emulation.window import WindowMode
+from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.datagram import FRAME_OVERHEAD_BYTES
 from fadelab_proto.packet import HEADER_BYTES
@@ -50,6 +52,13 @@ class Ends:
     radio: HandRadio
     arrived: list[int]
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    duration_s: float = 0.0
+
+    async def send(self, packets: list[bytes], held: Held | None = None) -> DatagramTally:
+        tally, since_s = DatagramTally(), CLOCK.now_s()
+        await self.sender.send(packets, tally, held=held)
+        self.duration_s = CLOCK.now_s() - since_s
+        return tally
 
     async def held(self) -> set[int]:
         return set(self.arrived)
@@ -74,7 +83,8 @@ class Ends:
 
 
 class Result(NamedTuple):
-    outcome: DatagramOutcome
+    outcome: DatagramTally
+    duration_s: float
     arrived: list[int]
     statistics: ReceiverStatistics
     link_arrived: int
@@ -82,7 +92,7 @@ class Result(NamedTuple):
     link_bytes: int
 
 
-Script = Callable[[Ends], Awaitable[DatagramOutcome]]
+Script = Callable[[Ends], Awaitable[DatagramTally]]
 
 
 def over_link(
@@ -91,7 +101,7 @@ def over_link(
     rate_bps: float = RATE_BPS,
     loss: float = 0.0,
     window: WindowMode = WindowMode.HOLD,
-    **config: Any,
+    **terms: Any,
 ) -> Result:
     """Run a script between the ends of a link and return what all sides counted."""
 
@@ -109,11 +119,10 @@ def over_link(
             (backend.server_address, 0), deliver, run_id=7, devices=range(1), clock=CLOCK
         )
         radio = HandRadio(rate_bps=rate_bps)
-        options = {"classes": [{"name": "sign"}], "mtu_bytes": 1500} | config
         sender = backend.namespaces[0].run(
             lambda: DatagramSender(
                 receiver.address,
-                DatagramUplinkConfig.model_validate(options),
+                DatagramTerms(pb.PACKET_CLASS_SIGN, **terms),
                 radio=radio,
                 clock=CLOCK,
                 stall_s=30.0,
@@ -126,6 +135,7 @@ def over_link(
         link = ends.link()
         return Result(
             outcome,
+            ends.duration_s,
             arrived,
             receiver.stop(),
             int(link.arrived_packets[0]),
@@ -141,8 +151,8 @@ def packets(count: int) -> list[bytes]:
 
 
 def once_over_loss() -> Result:
-    async def script(ends: Ends) -> DatagramOutcome:
-        outcome = await ends.sender.send(packets(6000))
+    async def script(ends: Ends) -> DatagramTally:
+        outcome = await ends.send(packets(6000))
         await ends.all_seen(6000)
         return outcome
 
@@ -152,7 +162,7 @@ def once_over_loss() -> Result:
 def test_what_is_received_is_what_the_link_let_through_and_that_is_the_programmed_share() -> None:
     sent, loss = 6000, 0.05
     result = in_sandbox(once_over_loss)
-    assert result.outcome.packets == sent
+    assert len(result.outcome.sent) == sent
     assert result.outcome.errors == {}
     assert result.link_arrived == sent
     assert len(result.arrived) == sent - result.link_lost
@@ -166,12 +176,12 @@ def test_what_is_received_is_what_the_link_let_through_and_that_is_the_programme
 
 
 def repeated_over_loss() -> Result:
-    async def script(ends: Ends) -> DatagramOutcome:
-        outcome = await ends.sender.send(packets(2000), held=ends.held)
+    async def script(ends: Ends) -> DatagramTally:
+        outcome = await ends.send(packets(2000), held=ends.held)
         await ends.all_seen(2000 + outcome.repeats)
         return outcome
 
-    return over_link(script, loss=0.2, repeat_rounds=25, settle_s=0.05)
+    return over_link(script, loss=0.2, repeats=25, settle_s=0.05)
 
 
 def test_selective_repeat_completes_over_loss_and_repeats_little_else_than_was_lost() -> None:
@@ -190,9 +200,9 @@ def test_selective_repeat_completes_over_loss_and_repeats_little_else_than_was_l
 def closed_while_sending(window: WindowMode) -> Result:
     """The link is closed for less than sending takes, although the radio says that it is open."""
 
-    async def script(ends: Ends) -> DatagramOutcome:
+    async def script(ends: Ends) -> DatagramTally:
         ends.backend.apply(make_tick(1, RATE_BPS, is_open=False))
-        sending = asyncio.create_task(ends.sender.send(packets(6000)))
+        sending = asyncio.create_task(ends.send(packets(6000)))
         await asyncio.sleep(0.3)
         assert not ends.arrived
         ends.backend.apply(make_tick(1, RATE_BPS))
@@ -216,9 +226,9 @@ def test_a_link_that_refuses_is_counted_and_waited_for(window: WindowMode, error
 
 
 def faster_than_the_link(rate_bps: float, count: int) -> Result:
-    async def script(ends: Ends) -> DatagramOutcome:
+    async def script(ends: Ends) -> DatagramTally:
         ends.radio.rate_bps = 4 * rate_bps
-        outcome = await ends.sender.send(make_packets(count))
+        outcome = await ends.send(make_packets(count))
         await ends.arrival_of(count - 1)
         return outcome
 
@@ -240,8 +250,8 @@ def test_a_full_socket_is_waited_for() -> None:
 
 
 def at_the_links_rate() -> Result:
-    async def script(ends: Ends) -> DatagramOutcome:
-        outcome = await ends.sender.send(packets(4000))
+    async def script(ends: Ends) -> DatagramTally:
+        outcome = await ends.send(packets(4000))
         await ends.arrival_of(3999)
         return outcome
 
@@ -252,12 +262,12 @@ def test_at_the_links_rate_the_queue_never_overflows() -> None:
     result = in_sandbox(at_the_links_rate)
     assert result.outcome.errors == {}
     assert sorted(result.arrived) == list(range(4000))
-    assert result.outcome.duration_s >= 4000 * FRAME_BYTES * 8 / RATE_BPS - 0.02
+    assert result.duration_s >= 4000 * FRAME_BYTES * 8 / RATE_BPS - 0.02
 
 
 def beyond_the_links_mtu() -> str:
-    async def script(ends: Ends) -> DatagramOutcome:
-        return await ends.sender.send(make_packets(1, payload_bytes=2000))
+    async def script(ends: Ends) -> DatagramTally:
+        return await ends.send(make_packets(1, payload_bytes=2000))
 
     try:
         over_link(script, mtu_bytes=9000)
@@ -274,13 +284,13 @@ def nowhere_to_send() -> str:
     async def body() -> str:
         sender = DatagramSender(
             ("10.77.0.1", 9),
-            DatagramUplinkConfig.model_validate({"classes": [{"name": "sign"}]}),
+            DatagramTerms(pb.PACKET_CLASS_SIGN),
             radio=WiredRadio(CLOCK, rate_up_bps=RATE_BPS, rate_down_bps=RATE_BPS),
             clock=CLOCK,
             stall_s=0.3,
         )
         try:
-            await sender.send(packets(3))
+            await sender.send(packets(3), DatagramTally())
         except StalledError as error:
             return str(error)
         return "sent"

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from tests.device_agent.agent_harness import HandRadio, go
 
 from fadelab_agent.datagram_uplink import (
-    DatagramOutcome,
     DatagramSender,
+    DatagramTally,
+    DatagramTerms,
     DatagramTooLongError,
-    DatagramUplinkConfig,
     Held,
+    as_event,
 )
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock, SystemClock
@@ -90,7 +90,7 @@ class Ground:
     """A sender, the socket that it sends to, and what came when."""
 
     def __init__(
-        self, radio: HandRadio, clock: Clock | None = None, *, stall_s: float = 5.0, **config: Any
+        self, radio: HandRadio, clock: Clock | None = None, *, stall_s: float = 5.0, **terms: Any
     ) -> None:
         self.clock = clock or JumpingClock()
         self.receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -101,11 +101,13 @@ class Ground:
         self.arrivals: list[tuple[float, int]] = []
         """Second and sequence number of each datagram, taken whenever the sender waits."""
         self.dscp: dict[int, int] = {}
+        self.duration_s = 0.0
+        """How long the last sending took."""
         if isinstance(self.clock, JumpingClock):
             self.clock.on_wait = self.take
         self.sender = DatagramSender(
             self.receiver.getsockname(),
-            DatagramUplinkConfig.model_validate({"classes": [{"name": "sign"}]} | config),
+            DatagramTerms(SIGN, **terms),
             radio=radio,
             clock=self.clock,
             stall_s=stall_s,
@@ -119,10 +121,15 @@ class Ground:
                 self.arrivals.append((self.clock.now_s(), sequence))
                 self.dscp[sequence] = ancillary[0][2][0] >> 2
 
-    async def send(self, packets: list[bytes], **options: Any) -> DatagramOutcome:
-        outcome = await self.sender.send(packets, **options)
+    async def send(
+        self, packets: list[bytes], tally: DatagramTally | None = None, **options: Any
+    ) -> DatagramTally:
+        tally = tally or DatagramTally()
+        since_s = self.clock.now_s()
+        await self.sender.send(packets, tally, **options)
+        self.duration_s = self.clock.now_s() - since_s
         self.take()
-        return outcome
+        return tally
 
     @property
     def sequences(self) -> list[int]:
@@ -152,30 +159,70 @@ def bits_per_second(ground: Ground, since: int, until: int) -> float:
     return (until - since) * FRAME_BITS / span_s
 
 
-def test_configured_classes_are_sent_once_each_in_order_with_their_dscp() -> None:
+def test_packets_of_the_class_are_sent_once_each_in_order_with_their_dscp() -> None:
     async def scenario(ground: Ground) -> None:
         kinds = (SIGN, MODULUS, UPDATE)
         packets = make_packets(30, of=lambda at: kinds[at % 3])
         outcome = await ground.send(packets)
-        mine = [at for at in range(30) if at % 3 != 2]
+        mine = list(range(0, 30, 3))
         assert ground.sequences == mine
-        assert ground.dscp == {at: (46, 10)[at % 3] for at in mine}
+        assert ground.dscp == dict.fromkeys(mine, 46)
         size = sum(len(packets[at]) for at in mine)
-        assert (outcome.packets, outcome.repeats, outcome.rounds, outcome.unsent) == (20, 0, 0, 0)
+        assert (outcome.sent, outcome.repeats, outcome.rounds) == (set(mine), 0, 0)
         assert outcome.packet_bytes == size
-        assert outcome.link_bytes == size + 20 * 42
-        assert outcome.missing is None
-        assert outcome.errors == {}
+        assert outcome.link_bytes == size + 10 * 42
+        assert (outcome.unsent, outcome.missing, outcome.errors) == (0, None, {})
         assert outcome.in_time
 
-    classes = [{"name": "sign", "dscp": 46}, {"name": "modulus", "dscp": 10}]
-    on_ground(scenario, HandRadio(), classes=classes)
+    on_ground(scenario, HandRadio(), dscp=46)
+
+
+def test_what_was_sent_or_is_held_is_not_sent_in_a_later_attempt() -> None:
+    async def scenario(ground: Ground) -> None:
+        packets, tally = make_packets(20), DatagramTally()
+        deadline_s = ground.clock.now_s() + 10.5 * FRAME_BITS / 1e6
+        await ground.send(packets, tally, deadline_s=deadline_s)
+        assert (ground.sequences, tally.unsent) == (list(range(10)), 10)
+        await ground.send(packets, tally, skip={2, 12, 15})
+        assert ground.sequences == [n for n in range(20) if n not in {12, 15}]
+        assert (tally.datagrams, tally.repeats, tally.unsent) == (18, 0, 0)
+
+    on_ground(scenario, HandRadio(rate_bps=1e6))
+
+
+def test_whoever_waits_for_progress_hears_of_every_burst() -> None:
+    async def scenario(ground: Ground) -> None:
+        bursts: list[int] = []
+        tally = DatagramTally()
+        await ground.send(make_packets(100), tally, on_sent=lambda: bursts.append(len(tally.sent)))
+        assert bursts == sorted(set(bursts))
+        assert bursts[-1] == 100
+
+    on_ground(scenario, HandRadio(rate_bps=1e7))
+
+
+def test_an_event_tells_of_each_class_and_of_all() -> None:
+    tallies = {
+        MODULUS: DatagramTally(sent={5, 6}, repeats=3, packet_bytes=500, errors=Counter(ENOBUFS=2)),
+        SIGN: DatagramTally(sent={1}, packet_bytes=80, errors=Counter(ENOBUFS=1), in_time=False),
+    }
+    assert as_event(tallies) == {
+        "datagram_classes": ["sign", "modulus"],
+        "datagram_class_packets": [1, 2],
+        "datagram_class_repeats": [0, 3],
+        "datagram_packets": 3,
+        "datagram_repeats": 3,
+        "datagram_bytes": 580,
+        "datagrams_in_time": False,
+        "datagram_errors": {"ENOBUFS": 3},
+    }
+    assert as_event({})["datagram_bytes"] == 0
 
 
 def test_an_update_without_such_packets_sends_nothing() -> None:
     async def scenario(ground: Ground) -> None:
         outcome = await ground.send(make_packets(3, of=lambda _: UPDATE), held=nobody_asks)
-        assert (outcome.packets, outcome.packet_bytes, outcome.duration_s) == (0, 0, 0.0)
+        assert (outcome.sent, outcome.packet_bytes, ground.duration_s) == (set(), 0, 0.0)
         assert ground.arrivals == []
 
     on_ground(scenario, HandRadio(is_open=False))
@@ -187,11 +234,11 @@ def test_no_stretch_is_faster_than_its_share_and_the_whole_is_not_slower(
 ) -> None:
     async def scenario(ground: Ground) -> None:
         count = 400
-        outcome = await ground.send(make_packets(count))
+        await ground.send(make_packets(count))
         assert ground.sequences == list(range(count))
         own_bps = rate_bps * share
         ideal_s = count * FRAME_BITS / own_bps
-        assert ideal_s - 1e-6 <= outcome.duration_s <= ideal_s + 0.0025 + FRAME_BITS / own_bps
+        assert ideal_s - 1e-6 <= ground.duration_s <= ideal_s + 0.0025 + FRAME_BITS / own_bps
         burst_bits = max(FRAME_BITS, own_bps * 0.02) + FRAME_BITS
         for (since_s, first), (until_s, last) in itertools.combinations(ground.arrivals[::7], 2):
             assert (last - first) * FRAME_BITS <= own_bps * (until_s - since_s) + burst_bits
@@ -239,9 +286,9 @@ def test_without_a_rate_it_waits_for_one() -> None:
 
         assert isinstance(ground.clock, JumpingClock)
         ground.clock.on_wait = turn
-        outcome = await ground.send(make_packets(3))
+        await ground.send(make_packets(3))
         assert ground.sequences == [0, 1, 2]
-        assert 3.0 <= outcome.duration_s <= 3.3
+        assert 3.0 <= ground.duration_s <= 3.3
 
     on_ground(scenario, radio)
 
@@ -285,10 +332,10 @@ def test_the_deadline_ends_it_in_contact() -> None:
         start_s = ground.clock.now_s()
         outcome = await ground.send(make_packets(300), deadline_s=start_s + 1.0)
         assert not outcome.in_time
-        assert outcome.duration_s == 1.0
-        assert outcome.packets == len(ground.arrivals)
-        assert outcome.packets + outcome.unsent == 300
-        assert outcome.packets == pytest.approx(1e6 / FRAME_BITS, abs=2)
+        assert ground.duration_s == 1.0
+        assert len(outcome.sent) == len(ground.arrivals)
+        assert len(outcome.sent) + outcome.unsent == 300
+        assert len(outcome.sent) == pytest.approx(1e6 / FRAME_BITS, abs=2)
 
     on_ground(scenario, HandRadio(rate_bps=1e6))
 
@@ -298,7 +345,7 @@ def test_the_deadline_ends_it_out_of_contact(ahead_s: float) -> None:
     async def scenario(ground: Ground) -> None:
         outcome = await ground.send(make_packets(3), deadline_s=ground.clock.now_s() + ahead_s)
         assert (outcome.in_time, outcome.unsent) == (False, 3)
-        assert outcome.duration_s == max(0.0, ahead_s)
+        assert ground.duration_s == max(0.0, ahead_s)
 
     on_ground(scenario, HandRadio(is_open=False))
 
@@ -351,12 +398,12 @@ def test_what_the_server_lacks_is_sent_again_until_it_has_all() -> None:
         held = losing(ground, {2: 1, 5: 2, 8: 1})
         outcome = await ground.send(make_packets(10), held=held)
         assert ground.sequences == [*range(10), 2, 5, 8, 5]
-        assert (outcome.packets, outcome.repeats, outcome.rounds) == (10, 4, 2)
+        assert (len(outcome.sent), outcome.repeats, outcome.rounds) == (10, 4, 2)
         assert outcome.missing == 0
         assert outcome.in_time
         assert outcome.packet_bytes == 14 * (PAYLOAD_BYTES + HEADER_BYTES)
 
-    on_ground(scenario, HandRadio(), repeat_rounds=9)
+    on_ground(scenario, HandRadio(), repeats=9)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
@@ -366,7 +413,7 @@ def test_repeats_end_after_the_configured_rounds(rounds: int) -> None:
         assert (outcome.rounds, outcome.repeats, outcome.missing) == (rounds, 2 * rounds, 2)
         assert outcome.in_time
 
-    on_ground(scenario, HandRadio(), repeat_rounds=rounds)
+    on_ground(scenario, HandRadio(), repeats=rounds)
 
 
 def test_the_server_is_asked_only_after_the_last_datagram_had_time_to_arrive() -> None:
@@ -386,7 +433,8 @@ def test_the_server_is_asked_only_after_the_last_datagram_had_time_to_arrive() -
 def test_a_server_that_does_not_listen_is_counted_and_harms_nobody() -> None:
     async def scenario(ground: Ground) -> None:
         ground.receiver.close()
-        outcome = await ground.sender.send(make_packets(20))
+        outcome = DatagramTally()
+        await ground.sender.send(make_packets(20), outcome)
         assert outcome.unsent == 0
         # The kernel limits how often it says so.
         assert outcome.errors.keys() == {"ECONNREFUSED"}
@@ -399,7 +447,7 @@ def test_an_error_that_will_not_pass_is_raised() -> None:
     async def scenario(ground: Ground) -> None:
         ground.sender._address = ("255.255.255.255", 9)
         with pytest.raises(OSError, match="Permission denied"):
-            await ground.sender.send(make_packets(1))
+            await ground.sender.send(make_packets(1), DatagramTally())
 
     on_ground(scenario, HandRadio())
 
@@ -407,7 +455,7 @@ def test_an_error_that_will_not_pass_is_raised() -> None:
 def test_packets_that_do_not_fit_are_refused_before_anything_is_sent() -> None:
     async def scenario(ground: Ground) -> None:
         fitting = make_packets(2, payload_bytes=datagram_payload_bytes())
-        assert (await ground.send(fitting)).packets == 2
+        assert (await ground.send(fitting)).sent == {0, 1}
         too_long = make_packets(2, payload_bytes=datagram_payload_bytes() + 1)
         with pytest.raises(
             DatagramTooLongError,
@@ -418,20 +466,3 @@ def test_packets_that_do_not_fit_are_refused_before_anything_is_sent() -> None:
         assert len(ground.arrivals) == 2
 
     on_ground(scenario, HandRadio())
-
-
-@pytest.mark.parametrize(
-    ("classes", "complaint"),
-    [
-        ([], "at least 1 item"),
-        ([{"name": "model"}], "'update', 'sign' or 'modulus'"),
-        (
-            [{"name": "sign"}, {"name": "sign", "dscp": 3}],
-            "the packet class 'sign' is listed twice",
-        ),
-        ([{"name": "sign", "dscp": 64}], "less than or equal to 63"),
-    ],
-)
-def test_impossible_classes_are_refused(classes: list[dict[str, Any]], complaint: str) -> None:
-    with pytest.raises(ValidationError, match=complaint):
-        DatagramUplinkConfig.model_validate({"classes": classes})

@@ -1,7 +1,9 @@
 """What the emulator says of links for the byte ledger."""
 
 import contextlib
+import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from sandboxed import in_sandbox, make_backend, make_tick, tcp_pair, udp_pair
 from fadelab_emulation import byte_watch
 from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.lite import lite_backend
-from fadelab_emulation.backends.plan import LinkPlan
+from fadelab_emulation.backends.plan import ClassMark, LinkPlan
 from fadelab_emulation.backends.relay import RelayBackend
 from fadelab_emulation.byte_watch import ByteWatch
 from fadelab_proto.clock import Clock, SystemClock
@@ -72,6 +74,40 @@ def test_an_account_adds_up_to_what_crossed_the_link(factory: Factory, tmp_path:
     assert abs(found["down_tcp_header_bytes"] + 14 * found["down_tcp_segments"] - down) < 250
     held = DATAGRAM_FRAME_BYTES if factory is RelayBackend else 0
     assert abs(found["up_device_end_bytes"] - held - up) < 250
+
+
+def by_class(factory: Factory, folder: Path) -> tuple[dict[str, list[int]], list[int], int]:
+    backend = make_backend(2, 20e6, factory, classes=(ClassMark(dscp=46), ClassMark(port=5001)))
+    tick = make_tick(2, 20e6)
+    backend.apply(replace(tick, up=tick.up * 3, down=tick.down * 3))
+    early, taker = udp_pair(backend, uplink=True)
+    early.send(bytes(1000))
+    taker.recv(2000)
+    with log(folder) as events, contextlib.closing(ByteWatch(backend, events)) as watch:
+        before = backend.counters()
+        for dscp, port, count in ((0, 0, 2), (46, 0, 5), (0, 5001, 3), (46, 5001, 1)):
+            sender, receiver = udp_pair(backend, uplink=True, port=port)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+            for _ in range(count):
+                sender.send(bytes(100))
+                receiver.recv(200)
+            sender.close()
+            receiver.close()
+        first, second = watch.by_class()
+        wire = backend.counters().wire_since(before).up.wire_bytes
+        return first, [sum(counts) for counts in second.values()], int(wire[0])
+
+
+@pytest.mark.parametrize("factory", [lite_backend, RelayBackend])
+def test_what_each_packet_class_sent_adds_up_to_the_link(factory: Factory, tmp_path: Path) -> None:
+    if factory is RelayBackend and not Path("/dev/net/tun").exists():
+        pytest.skip("needs /dev/net/tun")
+    first, second, wire = in_sandbox(by_class, factory, tmp_path)
+    assert first["up_class_packets"] == [2, 6, 3]
+    assert first["up_class_bytes"] == [DATAGRAM_FRAME_BYTES * n for n in (2, 6, 3)]
+    assert sum(first["up_class_bytes"]) == wire
+    assert first["down_class_packets"] == first["down_class_bytes"] == [0, 0, 0]
+    assert second == [0, 0, 0, 0]
 
 
 def unseen(folder: Path) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(run: Ru
     assert task["final"] > 0.6
     assert task["versions"] == summary["total"]["updates"]["complete"]  # type: ignore[index]
     assert len(summary["devices"]) == 8  # type: ignore[arg-type]
+    assert events(ended.run_dir, "update_spooled")
+    assert not (ended.run_dir / "state").exists()
     report = (ended.run_dir / "report.html").read_text()
     assert "VALID" in report
     assert "src=" not in report

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab_agent.datagram_uplink import DatagramTooLongError
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.progress import StalledError
+from fadelab_agent.state_dir import StateDirError
 from fadelab_emulation.linux import set_process_name
 from fadelab_emulation.sandbox import ForeignNamespaceError, SandboxError
 from fadelab_server.app import ListenError
@@ -35,6 +37,8 @@ _CODES: dict[type[BaseException], ExitCode] = {
     CheckpointError: ExitCode.CHECKPOINT,
     RefusedError: ExitCode.REFUSED,
     StalledError: ExitCode.COMPONENT_FAILED,
+    DatagramTooLongError: ExitCode.USAGE,
+    StateDirError: ExitCode.USAGE,
     SandboxError: ExitCode.ENVIRONMENT,
     ForeignNamespaceError: ExitCode.ENVIRONMENT,
 }

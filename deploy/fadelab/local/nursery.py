@@ -40,7 +40,12 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     bench.warm_up()
     plan.initial_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(plan.initial_path, bench.initial, allow_pickle=False)
-    channel.send(warm=True, dimension=bench.model.dimension, layout_hash=bench.layout_hash)
+    channel.send(
+        warm=True,
+        dimension=bench.model.dimension,
+        layers=list(bench.layers),
+        layout_hash=bench.layout_hash,
+    )
     count = plan.experiment.devices.count
     descriptors = receive_descriptors(namespaces, count)
     message = channel.receive()

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fadelab.class_routes import marked_routes, uplink_shares
 from fadelab.experiment import Experiment
 from fadelab.local.trial import choose_backend
 from fadelab_agent.agent import AgentConfig
@@ -16,7 +17,8 @@ from fadelab_emulation.sources import needs
 from fadelab_server.config import ServerConfig, StopConfig, TaskSpec
 
 # The address of backends.topology; the port is free in a network of the run's own.
-SERVER = "10.77.0.1:50051"
+_PORT = 50051
+SERVER = f"10.77.0.1:{_PORT}"
 # Reading a process's private memory takes the kernel some 10 ms: a sample of agents has to do.
 _MEASURED_AGENTS = 64
 
@@ -92,6 +94,11 @@ class LocalPlan:
         return self.sockets_dir / "radio"
 
     @property
+    def state_dir(self) -> Path:
+        """What agents keep for the case that one is killed; of no use after the run."""
+        return self.run_dir / "state"
+
+    @property
     def time_scale(self) -> float:
         """Emulated seconds per second."""
         return self.experiment.radio.time_scale
@@ -132,13 +139,16 @@ class LocalPlan:
             seed=experiment.seed,
         )
 
-    def server(self, *, dimension: int, layout_hash: int) -> ServerConfig:
+    def server(
+        self, *, dimension: int, layout_hash: int, layers: tuple[int, ...] = ()
+    ) -> ServerConfig:
         """Return the server's configuration, given what only the model knows."""
         experiment = self.experiment
         pieces = experiment.method.pieces()
         return ServerConfig(
             run_id=self.run_id,
             listen=SERVER,
+            datagram_listen=SERVER if experiment.transport.classes.datagrams() else None,
             operator_socket=self.operator_socket,
             events_dir=self.events_dir,
             checkpoint_dir=self.run_dir / "checkpoints",
@@ -148,13 +158,17 @@ class LocalPlan:
                     name=experiment.task.name,
                     dimension=dimension,
                     layout_hash=layout_hash,
+                    layers=layers,
                     initial=self.initial_path,
                 ),
             ),
             aggregation=pieces.aggregation,
-            partial_updates="keep" if pieces.cut_updates == "keep" else "discard",
+            partial_updates=("keep" if pieces.cut_updates in ("keep", "substitute") else "discard"),
+            substitute=pieces.substitute,
             stop=StopConfig(duration_s=experiment.duration_s, max_versions=experiment.max_versions),
             max_payload_bytes=experiment.transport.max_payload_bytes,
+            downlink=experiment.transport.downlink,
+            seed=experiment.seed,
             time_scale=self.time_scale,
         )
 
@@ -169,10 +183,18 @@ class LocalPlan:
             server=SERVER,
             radio_socket=self.radio_socket,
             events_dir=self.events_dir,
+            state_dir=self.state_dir / f"agent-{device}",
+            state_sync=False,
             policy=pieces.policy,
             error_memory=pieces.error_memory,
+            innovation=pieces.innovation,
+            substitute=pieces.substitute,
             gives_up=pieces.cut_updates != "resume",
+            keeps_model=experiment.transport.downlink.kind != "full",
             max_payload_bytes=experiment.transport.max_payload_bytes,
+            classes=marked_routes(experiment.transport.classes, experiment.radio.classes),
+            mtu_bytes=experiment.transport.mtu_bytes,
+            uplink_shares=uplink_shares(experiment.radio.classes, _PORT),
             uplink_power_w=experiment.radio.uplink_power_w,
             downlink_power_w=experiment.radio.downlink_power_w,
             compute=experiment.devices.compute,

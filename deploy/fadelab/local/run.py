@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def run_locally(
             except FadelabError as error:
                 failure = error
                 write_json(run_dir / "manifest.json", {**manifest, "failure": str(error)})
+            shutil.rmtree(plan.state_dir, ignore_errors=True)
     summary = finish(run_dir)
     return Finished(summary, failure)
 

@@ -132,8 +132,12 @@ class _Run:
     async def _start_and_wait(self) -> None:
         plan, family, crew = self._plan, self._family, self._crew
         warm = await self._message(crew.nursery, "warm")
+        layers = warm["layers"]
+        assert isinstance(layers, list)
         config = plan.server(
-            dimension=int(str(warm["dimension"])), layout_hash=int(str(warm["layout_hash"]))
+            dimension=int(str(warm["dimension"])),
+            layers=tuple(layers),
+            layout_hash=int(str(warm["layout_hash"])),
         )
         crew.server.channel.send(config=config.model_dump_json())
         await self._message(crew.emulator, "links")

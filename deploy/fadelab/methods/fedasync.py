@@ -4,13 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from fadelab.methods.base import CutUpdates, MethodPieces
-from fadelab_agent.policy import DenseConfig, PolicyConfig
-from fadelab_proto.config import StrictModel
-from fadelab_server.config import FedAsyncConfig, PolynomialStaleness, StalenessConfig
+from fadelab.methods.base import MethodPieces, UpdatesConfig
+from fadelab_server.config import FedAsyncConfig, Missing, PolynomialStaleness, StalenessConfig
 
 
-class FedAsyncMethod(StrictModel):
+class FedAsyncMethod(UpdatesConfig):
     """Devices train on their own; ``x <- (1 - a) x + a x_new`` at each arrival."""
 
     name: Literal["fedasync"]
@@ -21,19 +19,23 @@ class FedAsyncMethod(StrictModel):
     max_staleness: int | None = Field(
         None, ge=0, description="Older updates are refused; no limit when left out."
     )
-    upload: PolicyConfig = Field(DenseConfig(), description="How updates are sent.")
     error_memory: bool = Field(
         default=True, description="Keep what was not sent for the next update."
     )
-    cut_updates: CutUpdates = Field(
-        "resume",
-        description="What becomes of an update that the end of a contact window cuts: resumed in "
-        "the next one; or ended, and what has arrived is kept or discarded.",
+    missing: Missing = Field(
+        "reweigh",
+        description="Coordinates that did not arrive stay as they are, or are mixed in as "
+        "unchanged since the base version (zero).",
     )
 
     def pieces(self) -> MethodPieces:
         """Return the server's and the devices' parts."""
         aggregation = FedAsyncConfig(
-            alpha=self.alpha, staleness=self.staleness, max_staleness=self.max_staleness
+            alpha=self.alpha,
+            staleness=self.staleness,
+            max_staleness=self.max_staleness,
+            missing=self.missing,
         )
-        return MethodPieces(aggregation, self.upload, self.error_memory, self.cut_updates)
+        return MethodPieces(
+            aggregation, self.upload, self.error_memory, self.cut_updates, self.stand_in()
+        )

@@ -7,7 +7,7 @@ from fadelab.results.delay import delay_fidelity
 from fadelab.results.goodput import ProgrammedRate, Transfer, goodput
 from fadelab.results.loss import loss_fidelity
 from fadelab.results.record import Event, RunRecord, by_device, number
-from fadelab.results.schema import Connectivity, DelayFidelity, LinkFidelity
+from fadelab.results.schema import ClassTraffic, Connectivity, DelayFidelity, LinkFidelity
 from fadelab.results.timeline import Programmed
 
 
@@ -44,6 +44,7 @@ class LinkEvidence:
             achieved_goodput_bps=achieved_bps,
             leaked_packets=int(number(account, f"{direction}_leaked_packets")),
             connectivity=self._connectivity(device, direction),
+            classes=_classes(account, direction),
             loss=loss_fidelity(account, direction, float(asked.burstiness[device])),
             delay=self._delay(device, direction),
         )
@@ -72,3 +73,15 @@ class LinkEvidence:
 
     def _delay(self, device: int, direction: str) -> DelayFidelity | None:
         return delay_fidelity([p for p in self._probes[device] if p["direction"] == direction])
+
+
+def _classes(account: Event, direction: str) -> list[ClassTraffic]:
+    columns = [
+        account.get(name, [])
+        for name in ("classes", f"{direction}_class_packets", f"{direction}_class_bytes")
+    ]
+    names, packets, sizes = (column if isinstance(column, list) else [] for column in columns)
+    return [
+        ClassTraffic(name=str(name), packets=int(str(count)), bytes=int(str(size)))
+        for name, count, size in zip(names, packets, sizes, strict=True)
+    ]

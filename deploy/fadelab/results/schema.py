@@ -167,6 +167,14 @@ class DelayFidelity(StrictModel):
     probes: int = Field(description="Small datagrams that were timed.")
 
 
+class ClassTraffic(StrictModel):
+    """What one packet class of a link sent in one direction; lost on the air or not."""
+
+    name: str = Field(description="As in the experiment's radio.classes; 'default' is the rest.")
+    packets: int
+    bytes: int = Field(description="Layer-2 bytes.")
+
+
 class LinkFidelity(StrictModel):
     """Programmed against achieved for one direction of one link."""
 
@@ -187,6 +195,9 @@ class LinkFidelity(StrictModel):
     leaked_packets: int = Field(description="Packets seen in closed windows after the guard time.")
     connectivity: Connectivity | None = Field(
         description="Confusion matrix of connectivity; null if no readings were recorded."
+    )
+    classes: list[ClassTraffic] = Field(
+        default=[], description="What the queue of each packet class sent; empty without classes."
     )
     loss: LossFidelity | None = Field(description="Null if losses were not counted.")
     delay: DelayFidelity | None = Field(description="Null if no delay was programmed or timed.")

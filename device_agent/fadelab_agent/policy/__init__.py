@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fadelab_agent.policy.base import Observation, Plan, Policy
-from fadelab_agent.policy.codec_config import CodecConfig
 from fadelab_agent.policy.dense import Dense
 from fadelab_agent.policy.fixed_codec import FixedCodec
 from fadelab_agent.policy.fixed_fraction import FixedFraction
+from fadelab_proto.codecs.config import CodecConfig
 from fadelab_proto.config import StrictModel
 
 __all__ = [

@@ -27,6 +27,8 @@ class Observation:
     """Predicted remaining contact time; 0 outside a window."""
     squared_norm: float
     """Squared Euclidean norm of what waits to be sent, error memory included."""
+    layers: tuple[int, ...] = ()
+    """Parameters of each of the model's tensors, in order; empty where they are not known."""
 
 
 @dataclass(frozen=True, slots=True)

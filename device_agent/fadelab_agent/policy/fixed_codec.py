@@ -1,7 +1,7 @@
 """The same codec for every update."""
 
 from fadelab_agent.policy.base import Observation, Plan
-from fadelab_agent.policy.codec_config import CodecConfig
+from fadelab_proto.codecs.config import CodecConfig
 
 
 class FixedCodec:
@@ -12,4 +12,4 @@ class FixedCodec:
 
     def decide(self, observation: Observation) -> Plan:
         """Return the codec for a model of that size."""
-        return Plan(self._codec.build(observation.dimension))
+        return Plan(self._codec.build(observation.dimension, observation.layers))

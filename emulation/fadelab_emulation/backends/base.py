@@ -91,6 +91,18 @@ class LinkSample:
     down: DirectionSample
 
 
+@dataclass(frozen=True, slots=True)
+class ClassCounters:
+    """What the queues of the packet classes have let go since the links were made.
+
+    Arrays have shape ``(2, lanes, devices)``: uplinks, then downlinks; the default class is the
+    first lane. A packet that is then lost on the air counts.
+    """
+
+    sent_bytes: IntArray
+    sent_packets: IntArray
+
+
 class LinkBackend(Protocol):
     """One shaped link per device; closed until the first tick says otherwise.
 
@@ -147,6 +159,10 @@ class LinkBackend(Protocol):
 
     def waiting_bytes(self) -> IntArray:
         """Return the layer-2 bytes that wait to be sent, up and down; shape ``(2, devices)``."""
+        ...
+
+    def class_counters(self) -> ClassCounters:
+        """Read what each packet class has sent, over all links."""
         ...
 
     def close(self) -> None:

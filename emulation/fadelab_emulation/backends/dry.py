@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fadelab_emulation.backends.base import (
+    ClassCounters,
     DirectionCounters,
     DirectionSample,
     LinkCounters,
@@ -51,6 +52,7 @@ class DryBackend:
         given: Sequence[int] | None = None,
     ) -> None:
         self._devices = plan.devices
+        self._lanes = 1 + len(plan.classes)
         self._never = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._hub: NetlinkSocket | None = None
         self.server_address = _LOOPBACK_ADDRESS
@@ -103,6 +105,11 @@ class DryBackend:
     def waiting_bytes(self) -> IntArray:
         """Return zeros: nothing is ever held up."""
         return np.stack([self._zeros(), self._zeros()])
+
+    def class_counters(self) -> ClassCounters:
+        """Return zeros: packets are not told apart."""
+        nothing = np.zeros((2, self._lanes, self._devices), dtype=np.int64)
+        return ClassCounters(nothing, nothing)
 
     def close(self) -> None:
         """Release every descriptor; the links vanish with the last process in each namespace."""

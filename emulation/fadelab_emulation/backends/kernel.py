@@ -9,6 +9,7 @@ import numpy as np
 
 from fadelab_emulation.backends import topology
 from fadelab_emulation.backends.base import (
+    ClassCounters,
     DirectionCounters,
     DirectionSample,
     LinkCounters,
@@ -162,6 +163,15 @@ class KernelBackend:
         """
         devices = range(len(self._open))
         return np.array([[self._backlog_bytes(d, way) for d in devices] for way in Direction])
+
+    def class_counters(self) -> ClassCounters:
+        """Read what each packet class has sent, over all links."""
+        devices = np.arange(len(self._open))
+        read = [self._read_shapers(devices, direction) for direction in Direction]
+        return ClassCounters(
+            sent_bytes=np.stack([shapers.sent_bytes for shapers in read]),
+            sent_packets=np.stack([shapers.sent_packets for shapers in read]),
+        )
 
     def resume_fileno(self) -> int:
         """Return a descriptor that becomes readable when a reopened uplink has resumed."""

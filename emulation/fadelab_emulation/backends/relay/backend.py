@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fadelab_emulation.backends.base import (
+    ClassCounters,
     DirectionCounters,
     DirectionSample,
     IntArray,
@@ -147,6 +148,14 @@ class RelayBackend:
         """Return the layer-2 bytes that wait to be sent, up and down; shape ``(2, devices)``."""
         waiting: IntArray = self._shared.read_lanes().backlog_bytes.sum(axis=-1)
         return waiting
+
+    def class_counters(self) -> ClassCounters:
+        """Return what each packet class has sent, over all links."""
+        reading = self._shared.read_lanes()
+        return ClassCounters(
+            sent_bytes=reading.sent_bytes.swapaxes(1, 2),
+            sent_packets=reading.sent_packets.swapaxes(1, 2),
+        )
 
     def overflowed_packets(self) -> IntArray:
         """Return how many packets found their queue full, shape ``(2, devices, lanes)``."""
