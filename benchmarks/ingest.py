@@ -2,8 +2,8 @@
 
     python benchmarks/ingest.py [--dimension 11173962] [--seconds 8] [--rounds-of 64]
 
-A real server (FedAvg in rounds) in a process of its own; one client sends for all devices, eight uploads
-at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
+A real server (FedAvg in rounds) in a process of its own; one client sends a network's gradient for all
+devices, eight uploads at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
 with a journal that writes nothing, in turns, which shows what journalling costs. The first line of each
 codec is what gRPC alone takes for the same messages: a server that reads them and answers.
 
@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import grpc
@@ -87,8 +89,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose names hold this")
     arguments = parser.parse_args()
     draw = np.random.default_rng(1)
-    vector = draw.standard_normal(arguments.dimension, dtype=np.float32)
-    vector *= draw.standard_normal(arguments.dimension, dtype=np.float32)
+    vector = update(arguments.dimension)
     print(
         f"{'':17} {'journal':>10} {'KB':>7} {'updates/s':>10} {'server ms':>10} "
         f"{'sender ms':>10} {'RSS MiB':>8}"
@@ -104,6 +105,18 @@ def main() -> int:
             print(row(case, kind, encoding, seen[kind]), flush=True)
         print(verdict(case, seen), flush=True)
     return 0
+
+
+def update(dimension: int) -> np.ndarray:
+    """Return a gradient, computed in a process of its own: the server must not inherit torch."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_gradient, dimension).result()
+
+
+def _gradient(dimension: int) -> np.ndarray:
+    from codec_vectors import gradient  # noqa: PLC0415 (it imports torch)
+
+    return gradient(dimension)
 
 
 def row(case: Case, kind: str, encoding: Encoding, rates: list[Rate]) -> str:
@@ -184,6 +197,7 @@ def run_server(folder: Path, arguments: argparse.Namespace, journal: str, tell: 
             "stop": {"duration_s": 1e6},
             "max_payload_bytes": PAYLOAD_BYTES,
             "history_bytes": 0,
+            "upload_memory_bytes": 1 << 30,  # a journal that writes nothing cannot be read
             "journal_sync": journal == "disk",
         }
     )

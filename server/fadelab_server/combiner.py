@@ -22,6 +22,7 @@ class Combined(NamedTuple):
 
 
 _Outcome = Combined | Exception
+_Waiting = tuple[UpdateAssembly, asyncio.Future[_Outcome]]
 
 
 class Combiner:
@@ -74,13 +75,12 @@ class Combiner:
         return outcome
 
     async def _work_off(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
             async with self.turn:
                 load, self._waiting = self._waiting, {}
-                admitted = [own for own, done in load.items() if self._admitted(own, done)]
-                outcomes = await asyncio.to_thread(self._take_all, admitted)
-            for assembly, outcome in zip(admitted, outcomes, strict=True):
-                load[assembly].set_result(outcome)
+                admitted = [pair for pair in load.items() if self._admitted(*pair)]
+                await asyncio.to_thread(self._take_all, admitted, loop)
         self._work = None
 
     def _admitted(self, assembly: UpdateAssembly, done: asyncio.Future[_Outcome]) -> bool:
@@ -93,14 +93,15 @@ class Combiner:
         self._keeper.forget((assembly.header.task_index, assembly.device))
         return True
 
-    def _take_all(self, assemblies: Sequence[UpdateAssembly]) -> list[_Outcome]:
-        outcomes: list[_Outcome] = []
-        for assembly in assemblies:
+    def _take_all(self, admitted: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """Take one after the other; who waits for the first does not wait for the last."""
+        for assembly, done in admitted:
+            outcome: _Outcome
             try:
-                outcomes.append(self._take(assembly))
+                outcome = self._take(assembly)
             except Exception as error:  # noqa: BLE001 (whoever waits for this update gets it)
-                outcomes.append(error)
-        return outcomes
+                outcome = error
+            loop.call_soon_threadsafe(_tell, done, outcome)
 
     def _take(self, assembly: UpdateAssembly) -> Combined:
         header = assembly.header
@@ -117,3 +118,8 @@ class Combiner:
         applied = task.commit(assembly, vector, now_s)
         end = self._keeper.decide(AppliedRecord(index, device, header.update_id, now_s))
         return Combined(applied, end)
+
+
+def _tell(done: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+    if not done.done():  # nobody waits any more once the server ends
+        done.set_result(outcome)

@@ -6,14 +6,17 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from fadelab_emulation import linux
+
 
 def fork(body: Callable[[], None]) -> int:
-    """Run ``body`` in a process of its own; return its number."""
+    """Run ``body`` in a process of its own, which ends with this one; return its number."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            linux.signal_on_parent_death(signal.SIGKILL)
             body()
             status = 0
         except Exception:  # noqa: BLE001 -- the process ends here, whatever it is
