@@ -1,6 +1,6 @@
 """A thousand devices that upload at once, each over its own slow connection.
 
-    python benchmarks/streams.py [--streams 1000] [--seconds 20] [--payload-bytes 65536]
+    python benchmarks/streams.py [--streams 1000] [--seconds 60] [--payload-bytes 32768]
 
 A real server (FedAvg over all devices, journal on the disk) in a process of its own; each device opens
 its own connection and sends one update of 1 MiB at an even pace. Ideal is the time that the pace takes;
@@ -37,8 +37,8 @@ _JOINED_AT_ONCE = 16
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--payload-bytes", type=int, default=65536)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--payload-bytes", type=int, default=32768)
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -95,7 +95,6 @@ def run_server(folder: Path, arguments: argparse.Namespace, tell: int) -> None:
             "stop": {"duration_s": 1e6},
             "max_payload_bytes": arguments.payload_bytes,
             "history_bytes": 0,
-            "upload_memory_bytes": 64 << 20,
         }
     )
     asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))

@@ -34,7 +34,7 @@ _KINDS: dict[type[Decision], Kind] = {
     RosterChanged: Kind.ROSTER,
     Started: Kind.STARTED,
 }
-_SNAPSHOT_EVERY = 4
+_SNAPSHOT_EVERY = 8
 """Times the size of a snapshot that the journal may grow before the next one."""
 _SNAPSHOT_BYTES = 64 << 20
 """The journal grows at least this much first."""

@@ -20,8 +20,8 @@ from fadelab_server.model_steps import ModelSteps
 from fadelab_server.model_store import ModelStore, Version
 
 F32 = NDArray[np.float32]
-_LARGEST = 1e30
-"""No entry of an update is beyond it, so that sums of very many stay finite."""
+_LARGEST = 1e25
+"""No entry of an update is beyond it, so that sums over very many samples stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class TaskState:
             segments = assembly.segments(read)
             if any(segment.part is not Part.VALUES for segment in segments):
                 raise ContributionRefusedError("signs or moduli came in packets of entries")
-            _check_size(max(s.values.max(), -s.values.min()) for s in segments if s.values.size)
+            _check_size(_largest(segment) for segment in segments)
             return segments, NO_RUNS
         joined = JoinedUpdate(
             partial(assembly.packets, read),
@@ -259,6 +259,13 @@ class TaskState:
                 )
             versions.append(Version(number, vector, float(published_s)))
         return versions
+
+
+def _largest(segment: Segment) -> float:
+    """Return a bound of the values' magnitudes."""
+    if segment.largest is not None or not segment.values.size:
+        return segment.largest or 0.0
+    return float(max(segment.values.max(), -segment.values.min()))
 
 
 def _check_size(largest: Iterable[float]) -> None:

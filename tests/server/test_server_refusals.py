@@ -136,8 +136,8 @@ def test_what_memory_has_no_room_for_is_read_back_from_the_journal(
 
 def test_an_update_that_makes_the_model_infinite_is_refused(serve_device: ServeDevice) -> None:
     async def scenario(server: Running, device: Device) -> None:
-        await device.send(device.update(1e29))
-        reply = await device.send(device.update(1e31, update_id=2, base_version=1))
+        await device.send(device.update(1e24))
+        reply = await device.send(device.update(1e26, update_id=2, base_version=1))
         assert reply.status == pb.UPLOAD_STATUS_REFUSED_RULE
         assert "not finite" in reply.reason
         assert server.federation.uploads == {}
