@@ -4,8 +4,9 @@
 
 A real server (FedAvg in rounds) in a process of its own; one client sends a network's gradient for all
 devices, eight uploads at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
-with a journal that writes nothing, in turns, which shows what journalling costs. The first line of each
-codec is what gRPC alone takes for the same messages: a server that reads them and answers.
+with a journal that writes nothing, in turns, which shows what journalling costs. The first two lines of
+each codec are a yardstick: servers that read the same messages and answer once, without sessions, rounds,
+acknowledgements and journal; the second also decodes the packets and adds them up, in one thread.
 
 CPU times are those of the server's and the sender's process while updates are sent.
 """
@@ -33,11 +34,13 @@ from fadelab_agent.encoded_update import UpdateIdentity, encode_update
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
-from fadelab_proto.codecs import Codec, DenseF16, DenseF32, Encoding, TopK, Uniform
+from fadelab_proto.codecs import Codec, DenseF16, DenseF32, Encoding, TopK, Uniform, decode
+from fadelab_proto.packet import parse_packet
 from fadelab_proto.wire import (
     PROTOCOL_VERSION,
     SERVICE,
     channel_options,
+    parse_upload_part,
     serialize_part,
     server_options,
 )
@@ -46,6 +49,7 @@ from fadelab_server.config import ServerConfig
 from fadelab_server.journal import log as journal_log
 
 AT_ONCE = 8
+BARE = ("gRPC alone", "and adding")
 PAYLOAD_BYTES = (1 << 20) - 64
 SAMPLES = 600
 
@@ -96,7 +100,7 @@ def main() -> int:
     )
     for case in [own for own in cases(arguments.dimension) if arguments.only in own.name]:
         encoding = case.codec.encode(vector, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
-        kinds = ("gRPC alone", "disk", "kernel", "none")
+        kinds = (*BARE, "disk", "kernel", "none")
         seen: dict[str, list[Rate]] = {kind: [] for kind in kinds}
         for _ in range(arguments.repetitions):
             for kind in kinds:
@@ -149,8 +153,8 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str) -> Rat
     child = os.fork()
     if child == 0:
         try:
-            if kind == "gRPC alone":
-                asyncio.run(run_bare_server(writer))
+            if kind in BARE:
+                asyncio.run(run_bare_server(arguments.dimension, kind, writer))
             else:
                 run_server(folder, arguments, kind, writer)
         finally:
@@ -160,7 +164,7 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str) -> Rat
         with os.fdopen(reader) as pipe:
             port = int(pipe.readline())
             sender = Sender(port, folder, encoding, arguments, child)
-            return asyncio.run(sender.bare() if kind == "gRPC alone" else sender.rounds())
+            return asyncio.run(sender.bare() if kind in BARE else sender.rounds())
     finally:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
@@ -206,10 +210,17 @@ def run_server(folder: Path, arguments: argparse.Namespace, journal: str, tell: 
     asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))
 
 
-async def run_bare_server(tell: int) -> None:
+async def run_bare_server(dimension: int, kind: str, tell: int) -> None:
+    total = np.zeros(dimension, dtype=np.float32)
+
     async def read_all(stream: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
         async for message in stream:
-            del message
+            part = parse_upload_part(message)
+            if kind == BARE[1] and isinstance(part, memoryview):
+                packet = parse_packet(part)
+                decode(packet.codec, packet.payload, first=packet.first, count=packet.count).add_to(
+                    total, SAMPLES
+                )
         yield b""
 
     keep_freed_memory()

@@ -22,14 +22,16 @@ class Combined(NamedTuple):
 
 
 _Outcome = Combined | Exception
-_Waiting = tuple[UpdateAssembly, asyncio.Future[_Outcome]]
+_IN_PLACE_BYTES = 512 << 10
+"""An update of this size takes the event loop some milliseconds at most."""
 
 
 class Combiner:
-    """Decodes updates and hands them to the rules in a thread.
+    """Decodes updates and hands them to the rules, one after the other.
 
-    Whatever has come while the thread was busy is its next load: when many updates come, thread and
-    event loop need not wait for each other after each of them.
+    Large ones in a thread. Small ones in place, with a turn for the event loop after each: Python
+    runs one thread at a time, and every array operation of another thread waits for the loop to
+    let go and then the loop for it, which takes longer than the work itself.
 
     Args:
         tasks: their states.
@@ -75,12 +77,19 @@ class Combiner:
         return outcome
 
     async def _work_off(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             async with self.turn:
-                load, self._waiting = self._waiting, {}
-                admitted = [pair for pair in load.items() if self._admitted(*pair)]
-                await asyncio.to_thread(self._take_all, admitted, loop)
+                assembly, done = next(iter(self._waiting.items()))
+                del self._waiting[assembly]
+                if not self._admitted(assembly, done):
+                    continue
+                if self._is_small(assembly):
+                    outcome = self._outcome(assembly)
+                else:
+                    outcome = await asyncio.to_thread(self._outcome, assembly)
+            if not done.done():  # nobody waits any more once the server ends
+                done.set_result(outcome)
+            await asyncio.sleep(0)
         self._work = None
 
     def _admitted(self, assembly: UpdateAssembly, done: asyncio.Future[_Outcome]) -> bool:
@@ -93,15 +102,16 @@ class Combiner:
         self._keeper.forget((assembly.header.task_index, assembly.device))
         return True
 
-    def _take_all(self, admitted: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        """Take one after the other; who waits for the first does not wait for the last."""
-        for assembly, done in admitted:
-            outcome: _Outcome
-            try:
-                outcome = self._take(assembly)
-            except Exception as error:  # noqa: BLE001 (whoever waits for this update gets it)
-                outcome = error
-            loop.call_soon_threadsafe(_tell, done, outcome)
+    def _is_small(self, assembly: UpdateAssembly) -> bool:
+        rule, header = self._tasks[assembly.header.task_index].rule, assembly.header
+        model_bytes = 0 if rule.incremental else 4 * header.dimension
+        return assembly.in_memory and header.payload_bytes + model_bytes <= _IN_PLACE_BYTES
+
+    def _outcome(self, assembly: UpdateAssembly) -> _Outcome:
+        try:
+            return self._take(assembly)
+        except Exception as error:  # noqa: BLE001 (whoever waits for this update gets it)
+            return error
 
     def _take(self, assembly: UpdateAssembly) -> Combined:
         header = assembly.header
@@ -119,7 +129,3 @@ class Combiner:
         end = self._keeper.decide(AppliedRecord(index, device, header.update_id, now_s))
         return Combined(applied, end)
 
-
-def _tell(done: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
-    if not done.done():  # nobody waits any more once the server ends
-        done.set_result(outcome)

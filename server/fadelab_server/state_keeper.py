@@ -138,8 +138,12 @@ class StateKeeper:
             assembly.wake()
 
     def _append(self, kind: Kind, body: bytes | memoryview, *, summed: bool = True) -> int:
-        """Put a record into the journal; return where it begins, whoever else appends meanwhile."""
-        return self.log.append(kind, body, summed=summed) - FRAME_BYTES - len(body)
+        """Put a record into the journal; return where it begins, whoever else appends meanwhile.
+
+        It is of an upload, which is answered when it is durable.
+        """
+        end = self.log.append(kind, body, summed=summed, awaited=True)
+        return end - FRAME_BYTES - len(body)
 
     def _keep_base(self, task: int, base: Version) -> None:
         known = self._recoverable[task]

@@ -49,6 +49,8 @@ class AggregationRule(Protocol):
 
     synchronous: bool
     """Whether devices train in rounds from a common version."""
+    incremental: bool
+    """Whether an update that ends no round takes work in proportion to its packets, not the model."""
     takes_silence: bool
     """Whether an update may have no packets, and stand for what the device sent before."""
 

@@ -19,6 +19,7 @@ class FedAsync:
     """Publish a new version for every contribution."""
 
     synchronous = False
+    incremental = False
     takes_silence = False
 
     def __init__(self, config: FedAsyncConfig) -> None:

@@ -21,6 +21,7 @@ class FedAvg:
     """Collect updates to the newest version until the quorum is reached, then average."""
 
     synchronous = True
+    incremental = True
     takes_silence = False
 
     def __init__(self, config: FedAvgConfig, dimension: int) -> None:

@@ -21,6 +21,7 @@ class Lazy:
     """Collect what devices say to the newest version until the quorum is reached, then average."""
 
     synchronous = True
+    incremental = False
     takes_silence = True
 
     def __init__(self, config: LazyConfig, dimension: int) -> None:

@@ -22,6 +22,8 @@ from fadelab_server.journal.segments import (
 
 _MOST_PIECES = 1000
 """Of one system call; Linux takes 1024."""
+_ENOUGH_BYTES = 1 << 20
+"""Are written although nobody waits for them yet."""
 
 
 class Log:
@@ -47,6 +49,7 @@ class Log:
         self._sync = sync
         self._condition = threading.Condition()
         self._pending: list[bytes | memoryview] = []
+        self._pending_bytes = 0
         self._closing = False
         self._error: JournalError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -74,13 +77,17 @@ class Log:
         """How much was appended and is not durable yet."""
         return self._end - self._durable
 
-    def append(self, kind: int, body: bytes | memoryview, *, summed: bool = True) -> int:
+    def append(
+        self, kind: int, body: bytes | memoryview, *, summed: bool = True, awaited: bool = False
+    ) -> int:
         """Append a record; return the position after it, to wait for.
 
         Args:
             kind: what the record is, 0 to 255.
             body: what it says; it must not be changed afterwards.
             summed: whether the record's checksum shall cover the body.
+            awaited: whether somebody will soon wait for this or a later record: until then there is
+                no hurry, and what comes meanwhile is written with it.
 
         Raises:
             JournalError: if an earlier record could not be written.
@@ -92,7 +99,9 @@ class Log:
                 raise self._error
             self._pending += (head, body)
             self._end += FRAME_BYTES + len(body)
-            self._condition.notify()
+            self._pending_bytes += FRAME_BYTES + len(body)
+            if not awaited or self._pending_bytes >= _ENOUGH_BYTES:
+                self._condition.notify()
             return self._end
 
     async def durable(self, position: int) -> None:
@@ -108,6 +117,8 @@ class Log:
             return
         done = self._loop.create_future()
         self._waiting.append((position, done))
+        with self._condition:
+            self._condition.notify()
         await done
 
     async def close(self) -> None:
@@ -132,6 +143,7 @@ class Log:
             with self._condition:
                 self._condition.wait_for(lambda: self._pending or self._closing)
                 pieces, self._pending = self._pending, []
+                self._pending_bytes = 0
                 end = self._end
             if not pieces:
                 return
