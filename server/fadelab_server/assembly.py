@@ -98,13 +98,7 @@ class UpdateAssembly:
 
     def resumed_by(self, header: pb.UploadHeader) -> bool:
         """Whether ``header`` announces this very update again, perhaps in a new session."""
-        mine = self.header
-        return (header.update_id, header.base_version, header.packets, header.content) == (
-            mine.update_id,
-            mine.base_version,
-            mine.packets,
-            mine.content,
-        )
+        return _identity(header) == _identity(self.header)
 
     def accept(self, data: memoryview) -> Packet | None:
         """Return a packet to be held, or None for a second copy, which is counted.
@@ -188,3 +182,12 @@ class UpdateAssembly:
                 f"the packet covers coordinates up to {packet.first + packet.count}, "
                 f"the model has {self.header.dimension}"
             )
+
+
+def _identity(header: pb.UploadHeader) -> pb.UploadHeader:
+    """Return what holds for an update however often, and on whatever streams, it is announced."""
+    same = pb.UploadHeader()
+    same.CopyFrom(header)
+    for of_this_stream in ("session", "datagram_classes"):
+        same.ClearField(of_this_stream)
+    return same

@@ -160,6 +160,8 @@ def test_arrival_times_leave_duplicates_out() -> None:
         ("base_version", 4, False),
         ("packets", 4, False),
         ("content", 1, False),
+        ("payload_bytes", 1199, False),
+        ("samples", 3, False),
     ],
 )
 def test_a_resumption_is_the_same_update_in_any_session(field: str, value: int, same: bool) -> None:
