@@ -128,4 +128,3 @@ class Combiner:
         applied = task.commit(assembly, vector, now_s)
         end = self._keeper.decide(AppliedRecord(index, device, header.update_id, now_s))
         return Combined(applied, end)
-

@@ -53,7 +53,7 @@ def test_the_ledger_adds_up_to_the_interface_counters_within_one_per_cent(run: R
 WHOLE_UPDATES = """
 name: overhead
 duration_s: 60
-max_versions: 8
+max_versions: 5
 devices: {count: 1}
 task: {name: digits, model: {kind: mlp, hidden: 512}}
 partition: {kind: iid}
@@ -75,7 +75,7 @@ def test_updates_of_150_kb_cost_little_more_than_tcp_takes(run: Run, tmp_path: P
     ways = [summary["total"]["bytes"][way] for way in ("up", "down")]
     payload = sum(way["payload"] for way in ways)
     packets = sum(way["wire"] - way["ethernet"] for way in ways)
-    assert payload == 2 * 8 * 4 * 38_410
+    assert payload == 2 * 5 * 4 * 38_410
     assert packets / payload - 1 <= MOST_OVERHEAD, ways
 
 

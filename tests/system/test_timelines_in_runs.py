@@ -58,7 +58,7 @@ def test_a_replayed_run_has_the_links_of_the_recorded_one(run: Run, tmp_path: Pa
 
 
 def test_a_run_faster_than_the_wall_is_as_valid(run: Run) -> None:
-    ended = run("fast", "duration_s=24", "radio.time_scale=4")
+    ended = run("fast", "duration_s=24", "radio.time_scale=4", "devices.count=4")
     assert ended.code == 0, ended.output
     summary: Any = ended.summary
     assert summary["duration_s"] == pytest.approx(24, abs=1.0)
