@@ -130,7 +130,7 @@ class JoinedUpdate:
                 self._signs.append(_Signs(packet.first, packet.count, packed))
                 self._sign_packets.add(position)
                 continue
-            self.largest = max(self.largest, _largest(segment))
+            self.largest = max(self.largest, segment.magnitude_bound())
             if segment.part is Part.MODULI:
                 self._moduli.append(run)
                 self._sums.append(float(segment.values.sum(dtype=np.float64)))
@@ -194,13 +194,6 @@ def _constant(modulus: float, first: int, last: int) -> F32:
 
 def _decoded(packet: Coded) -> Segment:
     return codecs.decode(packet.codec, packet.payload, first=packet.first, count=packet.count)
-
-
-def _largest(segment: Segment) -> float:
-    if segment.largest is not None:
-        return segment.largest
-    values = segment.values
-    return float(max(values.max(), -values.min())) if values.size else 0.0
 
 
 def _disjoint(runs: list[tuple[int, int]], what: str) -> Runs:

@@ -16,8 +16,8 @@ from fadelab_proto.packet import Packet
 from fadelab_server.aggregation import Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import CheckpointError
-from fadelab_server.combiner import Combiner
 from fadelab_server.config import ServerConfig
+from fadelab_server.journal.records import Applied as AppliedRecord
 from fadelab_server.journal.records import Dropped, RosterChanged, Started
 from fadelab_server.model_delivery import Deliveries
 from fadelab_server.model_store import Version
@@ -58,7 +58,8 @@ class Federation:
         self.stopped = asyncio.Event()
         self._timers: set[asyncio.Task[None]] = set()
         self._awaited_until_s = -math.inf
-        self.combiner = Combiner(self.tasks, self.keeper, clock, self._refuse_to_take)
+        self._turn = asyncio.Lock()
+        """Held by whoever changes a task."""
         self._resumed = False
         self._finishing: dict[UpdateAssembly, asyncio.Task[Applied]] = {}
         self.datagram_port = 0
@@ -142,14 +143,14 @@ class Federation:
     def _roster_changed(self) -> None:
         if self.start_mono_s is None or self.stop_reason is not None:
             return
-        if self.combiner.turn.locked():
+        if self._turn.locked():
             self._keep(asyncio.create_task(self._set_rosters_in_turn()))
         else:
             self._set_rosters()
         self.changed.notify()
 
     async def _set_rosters_in_turn(self) -> None:
-        async with self.combiner.turn:
+        async with self._turn:
             self._set_rosters()
 
     def _set_rosters(self) -> None:
@@ -245,18 +246,26 @@ class Federation:
         return await asyncio.shield(self._finishing[assembly])
 
     async def _take(self, assembly: UpdateAssembly) -> Applied:
-        index = assembly.header.task_index
+        key = index, device = assembly.header.task_index, assembly.device
+        task, update_id = self.tasks[index], assembly.header.update_id
         if not assembly.in_memory:
             await self.make_durable()
-        outcome = await self.combiner.combine(assembly)
-        if isinstance(outcome, ContributionRefusedError | CodecError):
-            log_refusal(self.log, self.tasks[index].spec.name, assembly, str(outcome))
-        if isinstance(outcome, Exception):
-            raise outcome
-        applied, end = outcome
-        self._log_upload("upload_complete", index, assembly, applied)
-        if self.keeper.snapshot_due():
-            self._keep(asyncio.create_task(self._snapshot()))
+        async with self._turn:
+            self._refuse_to_take(assembly)
+            # From here on no stream adds to it.
+            self.keeper.forget(key)
+            try:
+                vector = await task.combine_aside(assembly, self.keeper.read)
+            except (ContributionRefusedError, CodecError) as error:
+                self.keeper.decide(Dropped(*key, update_id))
+                log_refusal(self.log, task.spec.name, assembly, str(error))
+                raise
+            now = self.clock.now_s()
+            applied = task.commit(assembly, vector, now)
+            end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
+            self._log_upload("upload_complete", index, assembly, applied)
+            if self.keeper.snapshot_due():
+                self._keep(asyncio.create_task(self._snapshot()))
         if applied.published is None:
             await self.make_durable(end)
         else:
@@ -275,13 +284,12 @@ class Federation:
             self.drop_upload(assembly, reason)
             raise UpdateDiscardedError(reason)
         header = assembly.header
-        try:
-            self.tasks[header.task_index].check(
-                device=assembly.device, base_version=header.base_version
-            )
-        except ContributionRefusedError as refusal:
-            self.drop_upload(assembly, str(refusal))
-            raise
+        refusal = self.tasks[header.task_index].refuse(
+            device=assembly.device, base_version=header.base_version
+        )
+        if refusal is not None:
+            self.drop_upload(assembly, refusal)
+            raise ContributionRefusedError(refusal)
 
     def drop_upload(self, assembly: UpdateAssembly, reason: str) -> None:
         """Forget an update that was refused."""
@@ -356,11 +364,11 @@ class Federation:
         """Write a first snapshot, to which the server can return after a crash."""
         if not self._resumed:
             self.keeper.clear()
-        async with self.combiner.turn:
+        async with self._turn:
             await self.keeper.snapshot()
 
     async def _snapshot(self) -> None:
-        async with self.combiner.turn:
+        async with self._turn:
             saving = asyncio.create_task(self.keeper.snapshot())
             await asyncio.sleep(0)
         try:
@@ -370,7 +378,7 @@ class Federation:
 
     async def close(self) -> None:
         """Save the state for the last time and close the journal."""
-        async with self.combiner.turn:
+        async with self._turn:
             await self.keeper.snapshot()
         await self.keeper.close()
 

@@ -138,7 +138,7 @@ class StateKeeper:
             assembly.wake()
 
     def _append(self, kind: Kind, body: bytes | memoryview, *, summed: bool = True) -> int:
-        """Put a record into the journal; return where it begins, whoever else appends meanwhile.
+        """Put a record into the journal; return where it begins.
 
         It is of an upload, which is answered when it is durable.
         """

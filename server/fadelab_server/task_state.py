@@ -1,5 +1,6 @@
 """One task on the server: its versions, its aggregation rule and what each device contributed."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,9 @@ from fadelab_server.model_store import ModelStore, Version
 F32 = NDArray[np.float32]
 _LARGEST = 1e25
 """No entry of an update is beyond it, so that sums over very many samples stay finite."""
+
+_IN_PLACE_BYTES = 512 << 10
+"""An update of this size takes the event loop some milliseconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +81,6 @@ class TaskState:
             device=device, base_version=base_version, newest=self.store.newest.number
         )
 
-    def check(self, *, device: int, base_version: int) -> None:
-        """Do as :meth:`refuse`.
-
-        Raises:
-            ContributionRefusedError: if the update would not be taken.
-
-        """
-        refusal = self.refuse(device=device, base_version=base_version)
-        if refusal is not None:
-            raise ContributionRefusedError(refusal)
-
     def combine(self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]) -> F32 | None:
         """Hand an update to the aggregation rule; return the next global vector if there is one.
 
@@ -118,6 +111,20 @@ class TaskState:
             roster=self.roster,
         )
 
+    async def combine_aside(
+        self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]
+    ) -> F32 | None:
+        """Do as :meth:`combine`, away from the event loop if it takes long.
+
+        Small updates are combined in place: every array operation of another thread waits for the
+        loop to let go of the interpreter and then the loop for it, which takes longer than they do.
+        """
+        model_bytes = 0 if self.rule.incremental else 4 * self.spec.dimension
+        small = assembly.header.payload_bytes + model_bytes <= _IN_PLACE_BYTES
+        if small and assembly.in_memory:
+            return self.combine(assembly, read)
+        return await asyncio.to_thread(self.combine, assembly, read)
+
     def _counting(
         self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]
     ) -> tuple[Iterable[Segment], Runs]:
@@ -126,7 +133,7 @@ class TaskState:
             segments = assembly.segments(read)
             if any(segment.part is not Part.VALUES for segment in segments):
                 raise ContributionRefusedError("signs or moduli came in packets of entries")
-            _check_size(_largest(segment) for segment in segments)
+            _check_size(segment.magnitude_bound() for segment in segments)
             return segments, NO_RUNS
         joined = JoinedUpdate(
             partial(assembly.packets, read),
@@ -259,13 +266,6 @@ class TaskState:
                 )
             versions.append(Version(number, vector, float(published_s)))
         return versions
-
-
-def _largest(segment: Segment) -> float:
-    """Return a bound of the values' magnitudes."""
-    if segment.largest is not None or not segment.values.size:
-        return segment.largest or 0.0
-    return float(max(segment.values.max(), -segment.values.min()))
 
 
 def _check_size(largest: Iterable[float]) -> None:

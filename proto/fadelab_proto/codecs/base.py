@@ -79,6 +79,12 @@ class Segment:
     largest: float | None = None
     """No value is larger in magnitude, as far as the payload says so without a look at the values."""
 
+    def magnitude_bound(self) -> float:
+        """Return what no value exceeds in magnitude; from the values themselves if need be."""
+        if self.largest is not None:
+            return self.largest
+        return float(max(self.values.max(), -self.values.min())) if self.values.size else 0.0
+
     def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
         """Add ``weight`` times the values to ``vector`` in place, in the vector's precision."""
         values = self.values
