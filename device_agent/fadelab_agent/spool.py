@@ -19,7 +19,7 @@ memory is settled by that, wherever between two updates the device was killed.
 import contextlib
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from pydantic import Field, ValidationError
 from fadelab_agent.encoded_update import EncodedUpdate, checksum
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.config import StrictModel
+from fadelab_proto.durable import replace_file
 from fadelab_proto.packet import HEADER_BYTES, MAX_PACKETS
 
 F32 = NDArray[np.float32]
@@ -134,7 +135,7 @@ class Spool:
         ]
         try:
             whole = [_MAGIC, _NUMBER.pack(checksum(pieces)), *pieces]
-            replace_file(self.path, whole, sync=self._sync)
+            replace_file(self.path, lambda file: file.writelines(whole), sync=self._sync)
         except OSError as error:
             raise SpoolError(f"cannot write {self.path}: {error.strerror}") from error
         return sum(len(piece) for piece in whole)
@@ -227,37 +228,6 @@ def _state(about: _Description, values: memoryview, update: EncodedUpdate) -> F3
     if len(state) != about.dimension:
         raise SpoolError(f"its memory has {len(state)} entries, the model {about.dimension}")
     return state
-
-
-def replace_file(path: Path, pieces: Iterable[bytes], *, sync: bool) -> None:
-    """Let a file hold these pieces; whatever happens meanwhile, it holds them all or its old ones.
-
-    Args:
-        path: of the file.
-        pieces: what it shall hold.
-        sync: whether to return only when the disk has it.
-
-    Raises:
-        OSError: if the file system refuses.
-
-    """
-    partial = _beside(path, "partial")
-    try:
-        with partial.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    if sync:
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fadelab_agent.spool import Owner, Spool, replace_file
+from fadelab_agent.spool import Owner, Spool
+from fadelab_proto.durable import replace_file
 
 _KEY = "key"
 _KEY_BYTES = 8
@@ -88,5 +89,5 @@ def _read_key(path: Path, *, sync: bool) -> int:
             return int.from_bytes(kept, "little")
     # Before the server hears of it: a key that it knows and the device forgot would be of no use.
     key = 1 + secrets.randbelow(2 ** (8 * _KEY_BYTES) - 1)
-    replace_file(path, [key.to_bytes(_KEY_BYTES, "little")], sync=sync)
+    replace_file(path, lambda file: file.write(key.to_bytes(_KEY_BYTES, "little")), sync=sync)
     return key

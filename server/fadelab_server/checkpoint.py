@@ -5,12 +5,13 @@ to the disk and renamed over it: at any moment there is one whole checkpoint.
 """
 
 import json
-import os
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fadelab_proto.durable import replace_file
 
 Arrays = dict[str, NDArray[np.generic]]
 FILE_NAME = "server.npz"
@@ -40,16 +41,13 @@ def save(directory: Path, meta: dict[str, object], arrays: Arrays) -> None:
         CheckpointError: if the file system refuses, for example because it is full.
 
     """
-    partial = directory / (FILE_NAME + ".partial")
     header = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{_META: header}, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(directory / FILE_NAME)
-        _sync_directory(directory)
+        replace_file(
+            directory / FILE_NAME,
+            lambda file: np.savez(file, allow_pickle=False, **{_META: header}, **arrays),
+        )
     except OSError as error:
         raise CheckpointError(f"cannot write a checkpoint in {directory}: {error}") from error
 
@@ -73,11 +71,3 @@ def load(directory: Path) -> tuple[dict[str, object], Arrays]:
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path} is not a checkpoint: its description is not an object")
     return meta, arrays
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

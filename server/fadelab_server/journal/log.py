@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fadelab_proto.durable import sync_directory
 from fadelab_server.journal.segments import (
     FRAME_BYTES,
     JournalError,
@@ -17,7 +18,6 @@ from fadelab_server.journal.segments import (
     refusals,
     segment_path,
     segment_starts,
-    sync_directory,
 )
 
 _MOST_PIECES = 1000

@@ -10,7 +10,6 @@ segment's name is the position at which it begins.
 """
 
 import contextlib
-import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,15 +106,6 @@ def _record_at(
     if declared != _checksum(head, body, summed=summed):
         return None
     return Record(start + offset, kind, body) if intact(kind, body) else None
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
