@@ -87,3 +87,17 @@ def test_what_is_no_tun_device_makes_no_interface(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file makes no interface eth0"):
         open_tun("eth0", 2, tmp_path / "file")
+
+
+def end_a_relay_that_heeds_no_signal() -> int | None:
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    backend = make_backend(1, 1e6, RelayBackend)
+    signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    watch = os.pidfd_open(backend._process._process.pid)
+    backend.close()
+    assert select.select([watch], [], [], 10)[0]
+    return backend._process._process.returncode
+
+
+def test_the_relay_ends_in_order_without_a_signal() -> None:
+    assert in_sandbox(end_a_relay_that_heeds_no_signal) == 0

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import sys
 
 from fadelab_emulation import linux
@@ -31,7 +30,6 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit())
     os.write(sys.stdout.fileno(), _take_precedence().encode() + b"\n")
     try:
         engine.run()

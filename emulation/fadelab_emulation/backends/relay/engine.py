@@ -45,6 +45,9 @@ class Descriptors:
     """An eventfd that rings when the wishes in the shared state have changed."""
     resumed: int
     """An eventfd to ring when an uplink has resumed."""
+    over: int
+    """An eventfd that rings when the relay is to end. A signal would not do: one that comes just
+    before the process begins to wait is only heeded after the wait (select(2), the self-pipe trick)."""
     parent: int
     """A pidfd of the emulator: readable when it has ended."""
 
@@ -56,6 +59,7 @@ class Descriptors:
             self.memory,
             self.bell,
             self.resumed,
+            self.over,
             self.parent,
         )
 
@@ -108,10 +112,11 @@ class Engine:
             list(pool.map(os.close, self._inputs))
 
     def run(self) -> None:
-        """Relay; returns when the emulator has ended."""
+        """Relay; returns when the emulator says so or has ended."""
         epoll = self._epoll
         handlers: dict[int, Callable[[], None]] = {
             self._given.bell: self._obey,
+            self._given.over: self._end,
             self._given.parent: self._end,
             self._timer.fileno(): _wake,
         }

@@ -45,6 +45,7 @@ class RelayProcess:
     ) -> None:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._resumed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._over = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         parent = os.pidfd_open(os.getpid())
         given = Descriptors(
             tuple(device_tuns),
@@ -52,6 +53,7 @@ class RelayProcess:
             memory=shared.descriptor,
             bell=self._bell,
             resumed=self._resumed,
+            over=self._over,
             parent=parent,
         )
         self._process = subprocess.Popen(
@@ -91,10 +93,10 @@ class RelayProcess:
 
     def close(self) -> None:
         """End the process and with it the interfaces."""
-        self._process.terminate()
+        os.eventfd_write(self._over, 1)
         self._process.wait()
-        os.close(self._bell)
-        os.close(self._resumed)
+        for descriptor in (self._bell, self._resumed, self._over):
+            os.close(descriptor)
 
     def _await_readiness(self, order: bytes) -> str:
         to_relay, from_relay = self._process.stdin, self._process.stdout
