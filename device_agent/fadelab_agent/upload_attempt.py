@@ -100,6 +100,7 @@ class UploadAttempt:
             await control.write(pb.UploadPart(header=header))
             if self._datagrams or self._outcome.attempts > 1 or self._outcome.resumes:
                 # Hear first what the server kept, so that nothing acknowledged is sent again.
+                await control.ask()
                 reply = await control.read()
                 if reply is None:
                     return False
@@ -180,8 +181,7 @@ class UploadAttempt:
 
     async def _ask(self, stream: "_Stream") -> Collection[int]:
         """Return the packets that the server durably holds, at least this stream's so far."""
-        number = stream.asked = stream.asked + 1
-        await stream.write(pb.UploadPart(query=pb.UploadQuery(number=number)))
+        number = await stream.ask()
         while stream.answered < number:
             self._heard.clear()
             await self._heard.wait()
@@ -239,6 +239,12 @@ class _Stream:
     async def write(self, part: pb.UploadPart | bytes) -> None:
         async with self._writing:
             await self._call.write(part)
+
+    async def ask(self) -> int:
+        """Ask what the server holds; return the number that the answer will bear."""
+        self.asked += 1
+        await self.write(pb.UploadPart(query=pb.UploadQuery(number=self.asked)))
+        return self.asked
 
     async def end(self) -> None:
         """Say that nothing more comes."""

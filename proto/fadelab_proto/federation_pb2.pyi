@@ -587,7 +587,7 @@ class UploadHeader(_message.Message):
     """
     @_builtins.property
     def datagram_classes(self) -> _containers.RepeatedScalarFieldContainer[Global___PacketClass.ValueType]:
-        """Classes whose packets come as datagrams, once the server has answered this header."""
+        """Classes whose packets come as datagrams, once the server has answered a query behind this header."""
 
     def __init__(
         self,
@@ -631,7 +631,7 @@ Global___UploadClose: _TypeAlias = UploadClose  # noqa: Y015
 
 @_typing.final
 class UploadQuery(_message.Message):
-    """Asks which packets the server holds for good by now: datagrams are not answered by themselves."""
+    """Asks which packets the server holds for good by now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -175,11 +175,11 @@ class TransferServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadUpdate(self, request_iterator, context):
-        """Upload one update: an UploadHeader first, then packets in priority order. The server answers
-        the header with what it already holds of this update, every packet with the ranges it holds by
-        then, and the end with the outcome; a device that reconnects sends only what is missing. Several
-        streams with the same header may carry parts of one update side by side, and classes that may
-        lose packets travel as datagrams beside them; the outcome is told on every stream.
+        """Upload one update: an UploadHeader first, then packets in priority order. The server answers a
+        query with the ranges that it holds by then, tells them now and then while packets come, and ends
+        with the outcome; a device that reconnects asks behind its header and sends only what is missing.
+        Several streams with the same header may carry parts of one update side by side, and classes that
+        may lose packets travel as datagrams beside them; the outcome is told on every stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

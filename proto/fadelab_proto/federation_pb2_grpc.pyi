@@ -79,11 +79,11 @@ class TransferStub:
     that moves by coded steps, step after step.
     """
     UploadUpdate: _grpc.StreamStreamMultiCallable[_federation_pb2.UploadPart, _federation_pb2.UploadReply]
-    """Upload one update: an UploadHeader first, then packets in priority order. The server answers
-    the header with what it already holds of this update, every packet with the ranges it holds by
-    then, and the end with the outcome; a device that reconnects sends only what is missing. Several
-    streams with the same header may carry parts of one update side by side, and classes that may
-    lose packets travel as datagrams beside them; the outcome is told on every stream.
+    """Upload one update: an UploadHeader first, then packets in priority order. The server answers a
+    query with the ranges that it holds by then, tells them now and then while packets come, and ends
+    with the outcome; a device that reconnects asks behind its header and sends only what is missing.
+    Several streams with the same header may carry parts of one update side by side, and classes that
+    may lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
 
 @_typing.type_check_only
@@ -94,11 +94,11 @@ class TransferAsyncStub(TransferStub):
     that moves by coded steps, step after step.
     """
     UploadUpdate: _aio.StreamStreamMultiCallable[_federation_pb2.UploadPart, _federation_pb2.UploadReply]  # type: ignore[assignment]
-    """Upload one update: an UploadHeader first, then packets in priority order. The server answers
-    the header with what it already holds of this update, every packet with the ranges it holds by
-    then, and the end with the outcome; a device that reconnects sends only what is missing. Several
-    streams with the same header may carry parts of one update side by side, and classes that may
-    lose packets travel as datagrams beside them; the outcome is told on every stream.
+    """Upload one update: an UploadHeader first, then packets in priority order. The server answers a
+    query with the ranges that it holds by then, tells them now and then while packets come, and ends
+    with the outcome; a device that reconnects asks behind its header and sends only what is missing.
+    Several streams with the same header may carry parts of one update side by side, and classes that
+    may lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
 
 class TransferServicer(metaclass=_abc_1.ABCMeta):
@@ -118,11 +118,11 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_federation_pb2.UploadPart],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_federation_pb2.UploadReply], _abc.AsyncIterator[_federation_pb2.UploadReply]]:
-        """Upload one update: an UploadHeader first, then packets in priority order. The server answers
-        the header with what it already holds of this update, every packet with the ranges it holds by
-        then, and the end with the outcome; a device that reconnects sends only what is missing. Several
-        streams with the same header may carry parts of one update side by side, and classes that may
-        lose packets travel as datagrams beside them; the outcome is told on every stream.
+        """Upload one update: an UploadHeader first, then packets in priority order. The server answers a
+        query with the ranges that it holds by then, tells them now and then while packets come, and ends
+        with the outcome; a device that reconnects asks behind its header and sends only what is missing.
+        Several streams with the same header may carry parts of one update side by side, and classes that
+        may lose packets travel as datagrams beside them; the outcome is told on every stream.
         """
 
 def add_TransferServicer_to_server(servicer: TransferServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

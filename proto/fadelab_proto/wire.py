@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.packet import HEADER_BYTES, MAX_PAYLOAD_BYTES
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 NEWEST_VERSION = 0xFFFFFFFF
 SERVICE = "fadelab.v1.Transfer"
 

@@ -1,7 +1,6 @@
 """Taking in one stream's packets, and saying which of them are durable."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Self
 
@@ -18,7 +17,7 @@ connections."""
 TELL_EVERY_S = 0.25
 """A stream on which packets come in hears of them this often. Each answer costs a frame and the
 frame that acknowledges it, on a link that may be slow, and nobody waits for it: a device that comes
-back is told at once what is there."""
+back asks what is there, and most updates are complete before anything else is worth telling."""
 
 
 class Messages:
@@ -79,26 +78,26 @@ class Reading:
         self._stream = stream
         self._moved = asyncio.Event()
         self._asked = 0
-        self._told_s = -math.inf
+        self._told_s = federation.clock.now_s()
         self._later: asyncio.Task[None] | None = None
         if stream.patient:
             assembly.watchers.add(self._moved.set)
         self._task = asyncio.create_task(self._read())
 
     async def durably_received(self) -> AsyncIterator[Received]:
-        """Yield what has durably been received, now and when it is more; end with the stream.
+        """Yield what has durably been received when it is more, or asked for; end with the stream.
 
         Raises:
             CheckpointError: if the journal cannot be written.
 
         """
         assembly = self._assembly
-        counted, answered = -1, 0
+        counted, answered = len(assembly.received), 0
         while True:
             self._moved.clear()
             ended = self._task.done() or self._completed_elsewhere()
             news = len(assembly.received) != counted or self._asked != answered
-            if news and not (assembly.complete and counted >= 0):
+            if news and not assembly.complete:
                 if not (ended or self._asked != answered or self._may_tell()):
                     await self._moved.wait()
                     continue

@@ -113,6 +113,10 @@ def join_request(device: int = 0, **changes: Any) -> pb.JoinRequest:
     return pb.JoinRequest(**fields | changes)
 
 
+QUERY = pb.UploadPart(query=pb.UploadQuery(number=1)).SerializeToString()
+"""Asks what the server holds of an update."""
+
+
 @dataclass
 class Update:
     """One update as a device would send it; tests may spoil any part of it."""
@@ -289,11 +293,26 @@ async def outcome(call: Any) -> pb.UploadReply:
 async def begin(device: Device, update: Update) -> Any:
     """Open a stream, send the header and the first packet, leave it open."""
     call = device.open_upload()
-    await call.write(update.messages()[0])
-    await call.write(update.messages()[1])
-    await next_reply(call)
+    for message in (*update.messages([0]), QUERY):
+        await call.write(message)
     assert ranges(await next_reply(call)) == [(0, 0)]
     return call
+
+
+async def resume(device: Device, update: Update) -> tuple[Any, list[tuple[int, int]]]:
+    """Open a stream, announce an update, ask what the server has of it; leave it open."""
+    call = device.open_upload()
+    for message in (update.head(), QUERY):
+        await call.write(message)
+    return call, ranges(await next_reply(call))
+
+
+async def go_on(call: Any, update: Update, sequences: Iterable[int]) -> pb.UploadReply:
+    """Send these packets on an open stream, end it and return the last reply."""
+    for number in sequences:
+        await call.write(frame_packet(update.packets[number]))
+    await call.done_writing()
+    return await outcome(call)
 
 
 def logged(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 from tests.server.harness import (
     DIMENSION,
     FEDAVG,
+    QUERY,
     Device,
     Running,
     initial_vector,
@@ -34,10 +35,9 @@ def one_connection_for_all(run: Running) -> list[Device]:
 async def half_way(device: Device) -> Any:
     """Send the header and the first of three packets; return the open stream."""
     call = device.open_upload()
-    for message in device.update(1.0 + device.number).messages()[:2]:
+    for message in (*device.update(1.0 + device.number).messages([0]), QUERY):
         await call.write(message)
-    while not (await next_reply(call)).received:
-        pass
+    assert (await next_reply(call)).received
     return call
 
 

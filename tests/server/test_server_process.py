@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.server.harness import FEDASYNC, FEDAVG, Device, make_config, ranges
+from tests.server.harness import FEDASYNC, FEDAVG, Device, go_on, make_config, resume
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
@@ -119,12 +119,10 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
             duplicate = await device.send(device.update(update_id=2, base_version=1))
             assert duplicate.status == pb.UPLOAD_STATUS_DUPLICATE
             third = device.update(update_id=3, base_version=2)
-            replies = await device.upload(third.messages([1, 2]))
-            assert ranges(replies[0]) == [(0, 0)], "what was acknowledged is not sent again"
-            assert (replies[-1].status, replies[-1].newest_version) == (
-                pb.UPLOAD_STATUS_COMPLETE,
-                3,
-            )
+            call, held = await resume(device, third)
+            assert held == [(0, 0)], "what was acknowledged is not sent again"
+            reply = await go_on(call, third, [1, 2])
+            assert (reply.status, reply.newest_version) == (pb.UPLOAD_STATUS_COMPLETE, 3)
 
     asyncio.run(scenario())
 

@@ -15,11 +15,13 @@ from tests.server.harness import (
     ServeDevice,
     Update,
     begin,
+    go_on,
     initial_vector,
     logged,
     newest,
     outcome,
     ranges,
+    resume,
 )
 
 from fadelab_proto import federation_pb2 as pb
@@ -89,10 +91,11 @@ def test_a_bad_packet_is_refused_and_the_whole_ones_are_kept(
         replies = await device.upload([*update.messages([0]), spoil(update)])
         assert replies[-1].status == pb.UPLOAD_STATUS_REFUSED_PACKET
         assert reason in replies[-1].reason
-        rest = await device.upload(update.messages([1, 2]))
-        assert ranges(rest[0]) == [(0, 0)]
-        assert ranges(rest[-1]) == [(0, 2)]
-        assert rest[-1].status == pb.UPLOAD_STATUS_COMPLETE
+        call, held = await resume(device, update)
+        assert held == [(0, 0)]
+        reply = await go_on(call, update, [1, 2])
+        assert ranges(reply) == [(0, 2)]
+        assert reply.status == pb.UPLOAD_STATUS_COMPLETE
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
 
     serve_device(scenario)

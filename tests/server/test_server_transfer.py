@@ -18,6 +18,7 @@ from tests.server.harness import (
     ServeDevice,
     Update,
     begin,
+    go_on,
     initial_vector,
     logged,
     make_config,
@@ -25,6 +26,7 @@ from tests.server.harness import (
     newest,
     next_reply,
     ranges,
+    resume,
     running,
 )
 
@@ -103,18 +105,23 @@ def test_a_fetch_needs_a_session_and_a_task(serve_device: ServeDevice) -> None:
 # -- uploads ---------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_answered_packet_by_packet_and_taken(serve_device: ServeDevice) -> None:
+def test_an_upload_is_answered_in_the_end_and_whenever_the_device_asks(
+    serve_device: ServeDevice,
+) -> None:
     async def scenario(server: Running, device: Device) -> None:
-        replies = await device.upload(device.update(2.0).messages([2, 0, 1]))
-        # What is durable at the same time is acknowledged together.
-        steps = [[], [(2, 2)], [(0, 0), (2, 2)], [(0, 2)]]
-        told = [ranges(reply) for reply in replies]
-        assert told[-1] == steps[-1]
-        assert [steps.index(own) for own in told] == sorted({steps.index(own) for own in told})
-        receiving = [reply.status for reply in replies[:-1]]
-        assert set(receiving) == {pb.UPLOAD_STATUS_RECEIVING}
-        assert replies[-1].status == pb.UPLOAD_STATUS_COMPLETE
-        assert (replies[-1].newest_version, replies[-1].staleness) == (1, 0)
+        update = device.update(2.0)
+        call = device.open_upload()
+        await call.write(update.head())
+        for number, held in enumerate(([(2, 2)], [(0, 0), (2, 2)]), 1):
+            await call.write(frame_packet(update.packets[[2, 0][number - 1]]))
+            query = pb.UploadQuery(number=number)
+            await call.write(pb.UploadPart(query=query).SerializeToString())
+            while (told := await next_reply(call)).answered < number:
+                assert told.status == pb.UPLOAD_STATUS_RECEIVING
+            assert (told.status, ranges(told)) == (pb.UPLOAD_STATUS_RECEIVING, held)
+        reply = await go_on(call, update, [1])
+        assert (reply.status, ranges(reply)) == (pb.UPLOAD_STATUS_COMPLETE, [(0, 2)])
+        assert (reply.newest_version, reply.staleness) == (1, 0)
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
         assert server.federation.uploads == {}
 
@@ -131,7 +138,6 @@ def test_a_stream_hears_of_its_progress_now_and_then(tmp_path: Path) -> None:
             call = device.open_upload()
             header, *packets = device.update().messages([0, 1])
             await call.write(header)
-            assert ranges(await next_reply(call)) == []
             for packet in packets:
                 await call.write(packet)
             (assembly,) = server.federation.uploads.values()
@@ -178,9 +184,11 @@ def test_a_partial_upload_is_resumed_on_another_connection_and_session(
         again = server.device()
         await again.join()
         assert again.session != device.session
-        replies = await again.upload(again.update(2.0).messages([0, 2]))
-        assert [ranges(replies[number]) for number in (0, -1)] == [[(1, 1)], [(0, 2)]]
-        assert replies[-1].status == pb.UPLOAD_STATUS_COMPLETE
+        update = again.update(2.0)
+        call, held = await resume(again, update)
+        assert held == [(1, 1)]
+        reply = await go_on(call, update, [0, 2])
+        assert (reply.status, ranges(reply)) == (pb.UPLOAD_STATUS_COMPLETE, [(0, 2)])
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
 
     serve_device(scenario)
@@ -194,9 +202,10 @@ def test_a_resumption_with_other_content_starts_afresh(
 ) -> None:
     async def scenario(server: Running, device: Device) -> None:
         await device.send(device.update(100.0), [0])
-        replies = await device.upload(device.update(2.0).messages())
-        assert ranges(replies[0]) == []
-        assert replies[-1].status == pb.UPLOAD_STATUS_COMPLETE
+        update = device.update(2.0)
+        call, held = await resume(device, update)
+        assert held == []
+        assert (await go_on(call, update, range(3))).status == pb.UPLOAD_STATUS_COMPLETE
         np.testing.assert_allclose(newest(server), initial_vector() + 1, atol=1e-6)
 
     serve_device(scenario)
