@@ -1,7 +1,7 @@
 """What codecs cost and bring, beside copying the vector, torch.topk and other frameworks' codecs.
 
     OMP_NUM_THREADS=1 python benchmarks/codec.py [--rounds 9] [--sizes 7850,466122,11173962]
-                                                 [--peers peers/bin/python]
+                                                 [--peers peers/bin/python] [--accelerate]
 
 Every round copies the vector once and then runs each codec, on one processor. Figures are medians over the
 rounds of the time that this process had the processor, so that other work disturbs little; speeds are shares
@@ -29,6 +29,7 @@ from codec_targets import print_targets
 from codec_vectors import gradient
 
 from fadelab_proto.allocator import keep_freed_memory
+from fadelab_proto.codecs import accelerate
 from fadelab_proto.codecs.base import F32
 
 
@@ -37,8 +38,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--sizes", default="7850,466122,11173962")
     parser.add_argument("--peers", default=sys.executable, help="the interpreter that has them")
+    parser.add_argument("--accelerate", action="store_true", help="use the compiled kernels")
     arguments = parser.parse_args()
     keep_freed_memory()
+    if arguments.accelerate:
+        accelerate()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     reports = []

@@ -193,8 +193,8 @@ def _decode(chunk: codecs.Chunk) -> codecs.Segment:
     return codecs.decode(chunk.codec, chunk.payload, first=chunk.first, count=chunk.count)
 
 
-def _decoded(encoding: Encoding) -> list[codecs.Segment]:
-    return [_decode(chunk) for chunk in encoding.chunks]
+def _decoded(encoding: Encoding) -> list[F32]:
+    return [_decode(chunk).values for chunk in encoding.chunks]
 
 
 def _nmse(encoding: Encoding, vector: F32) -> float:

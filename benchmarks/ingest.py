@@ -1,6 +1,6 @@
 """How many updates per second one server takes in, through gRPC, with its sender on the same machine.
 
-    python benchmarks/ingest.py [--dimension 11173962] [--seconds 8] [--rounds-of 64]
+    python benchmarks/ingest.py [--dimension 11173962] [--seconds 8] [--devices N] [--accelerate]
 
 A real server (FedAvg in rounds) in a process of its own; one client sends a network's gradient for all
 devices, eight uploads at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
@@ -8,12 +8,12 @@ with a journal that writes nothing, in turns, which shows what journalling costs
 each codec are a yardstick: servers that read the same messages and answer once, without sessions, rounds,
 acknowledgements and journal; the second also decodes the packets and adds them up, in one thread.
 
-CPU times are those of the server's and the sender's process while updates are sent.
+A round's updates are made before the clock runs; CPU times are those of the server's and the sender's
+process while they are sent.
 """
 
 import argparse
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -21,20 +21,31 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 
-from fadelab_agent.encoded_update import UpdateIdentity, encode_update
+from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
-from fadelab_proto.codecs import Codec, DenseF16, DenseF32, Encoding, TopK, Uniform, decode
+from fadelab_proto.codecs import (
+    Codec,
+    DenseF16,
+    DenseF32,
+    Encoding,
+    TopK,
+    Uniform,
+    accelerate,
+    decode,
+)
 from fadelab_proto.packet import parse_packet
 from fadelab_proto.wire import (
     PROTOCOL_VERSION,
@@ -52,6 +63,7 @@ AT_ONCE = 8
 BARE = ("gRPC alone", "and adding")
 PAYLOAD_BYTES = (1 << 20) - 64
 SAMPLES = 600
+Upload = grpc.aio.StreamStreamMultiCallable[Message | bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Case:
     codec: Codec
     target: float
     """Updates per second that are asked for with two processors."""
+    devices: int
+    """In a round, which ends with a new model."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,10 @@ class Rate:
 def cases(dimension: int) -> list[Case]:
     kept = dimension // 100
     return [
-        Case("top 1 %, 4 bits", TopK(kept, Uniform(4)), 800),
-        Case("top 1 %, float16", TopK(kept, DenseF16()), 800),
-        Case("dense, 8 bits", Uniform(8), 60),
-        Case("dense, float32", DenseF32(), 20),
+        Case("top 1 %, 4 bits", TopK(kept, Uniform(4)), 800, 512),
+        Case("top 1 %, float16", TopK(kept, DenseF16()), 800, 512),
+        Case("dense, 8 bits", Uniform(8), 60, 64),
+        Case("dense, float32", DenseF32(), 20, 16),
     ]
 
 
@@ -88,10 +102,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dimension", type=int, default=11_173_962)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds-of", type=int, default=64, help="devices")
+    parser.add_argument("--devices", type=int, help="in each round; 512, 64 or 16, by size")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--accelerate", action="store_true", help="servers use compiled kernels")
     arguments = parser.parse_args()
+    if arguments.accelerate:
+        accelerate()  # before anything is forked
     draw = np.random.default_rng(1)
     vector = update(arguments.dimension)
     print(
@@ -104,7 +121,8 @@ def main() -> int:
         seen: dict[str, list[Rate]] = {kind: [] for kind in kinds}
         for _ in range(arguments.repetitions):
             for kind in kinds:
-                seen[kind].append(measure(encoding, arguments, kind))
+                devices = arguments.devices or case.devices
+                seen[kind].append(measure(encoding, arguments, kind, devices))
         for kind in kinds:
             print(row(case, kind, encoding, seen[kind]), flush=True)
         print(verdict(case, seen), flush=True)
@@ -147,7 +165,7 @@ def verdict(case: Case, seen: dict[str, list[Rate]]) -> str:
 # -- processes ---------------------------------------------------------------------------------------
 
 
-def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str) -> Rate:
+def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str, devices: int) -> Rate:
     folder = Path(tempfile.mkdtemp(prefix="ingest-"))
     reader, writer = os.pipe()
     child = os.fork()
@@ -156,14 +174,14 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str) -> Rat
             if kind in BARE:
                 asyncio.run(run_bare_server(arguments.dimension, kind, writer))
             else:
-                run_server(folder, arguments, kind, writer)
+                run_server(folder, arguments, kind, devices, writer)
         finally:
             os._exit(0)
     os.close(writer)
     try:
         with os.fdopen(reader) as pipe:
             port = int(pipe.readline())
-            sender = Sender(port, folder, encoding, arguments, child)
+            sender = Sender(port, folder, encoding, arguments, devices, child)
             return asyncio.run(sender.bare() if kind in BARE else sender.rounds())
     finally:
         os.kill(child, signal.SIGTERM)
@@ -183,7 +201,9 @@ def rss_mib(process: int) -> float:
     return 0.0
 
 
-def run_server(folder: Path, arguments: argparse.Namespace, journal: str, tell: int) -> None:
+def run_server(
+    folder: Path, arguments: argparse.Namespace, journal: str, devices: int, tell: int
+) -> None:
     dimension = arguments.dimension
     initial = folder / "initial.npy"
     np.save(initial, np.zeros(dimension, dtype=np.float32))
@@ -195,12 +215,13 @@ def run_server(folder: Path, arguments: argparse.Namespace, journal: str, tell: 
             "operator_socket": folder / "operator",
             "events_dir": folder / "events",
             "checkpoint_dir": folder / "checkpoint",
-            "devices": arguments.rounds_of,
+            "devices": devices,
             "tasks": [task],
             "aggregation": {"kind": "fedavg"},
             "stop": {"duration_s": 1e6},
             "max_payload_bytes": PAYLOAD_BYTES,
             "history_bytes": 0,
+            "accelerate": arguments.accelerate,
             "upload_memory_bytes": 1 << 30,  # a journal that writes nothing cannot be read
             "journal_sync": journal == "disk",
         }
@@ -238,6 +259,19 @@ async def run_bare_server(dimension: int, kind: str, tell: int) -> None:
 # -- the sender --------------------------------------------------------------------------------------
 
 
+class Instant(NamedTuple):
+    """Readings of the clocks."""
+
+    wall_s: float
+    server_s: float
+    sender_s: float
+
+    @classmethod
+    def now(cls, server: int) -> "Instant":
+        """Read the clocks of the server's and of this process."""
+        return cls(time.monotonic(), cpu_s(server), cpu_s(os.getpid()))
+
+
 class Sender:
     """Uploads the same update for one device after the other, round after round."""
 
@@ -247,6 +281,7 @@ class Sender:
         folder: Path,
         encoding: Encoding,
         arguments: argparse.Namespace,
+        devices: int,
         server: int,
     ) -> None:
         keep_freed_memory()
@@ -256,9 +291,8 @@ class Sender:
         self._arguments = arguments
         self._server = server
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._counted = 0
         self._version = 0
-        self._sessions = [0] * arguments.rounds_of
+        self._sessions = [0] * devices
 
     async def bare(self) -> Rate:
         """Send to a server that takes everything."""
@@ -293,39 +327,42 @@ class Sender:
             response_deserializer=None,
         )
         await self._round(upload)  # memory is asked for, connections stand
-        self._counted = 0
-        with counted(self._server) as server, counted(os.getpid()) as sender:
-            begin_s = time.monotonic()
-            while time.monotonic() - begin_s < self._arguments.seconds:
-                await self._round(upload)
-            took_s = time.monotonic() - begin_s
-        per_update = 1e3 / self._counted
+        wall_s, server_s, sender_s, updates = 0.0, 0.0, 0.0, 0
+        while wall_s < self._arguments.seconds:
+            before = await self._round(upload)
+            after = Instant.now(self._server)
+            wall_s += after.wall_s - before.wall_s
+            server_s += after.server_s - before.server_s
+            sender_s += after.sender_s - before.sender_s
+            updates += len(self._sessions)
+        per_update = 1e3 / updates
         return Rate(
-            self._counted / took_s,
-            per_update * server[0],
-            per_update * sender[0],
-            rss_mib(self._server),
+            updates / wall_s, per_update * server_s, per_update * sender_s, rss_mib(self._server)
         )
 
-    async def _round(self, upload: grpc.aio.StreamStreamMultiCallable[object, bytes]) -> None:
-        await asyncio.gather(*(self._one(upload, device) for device in range(len(self._sessions))))
+    async def _round(self, upload: Upload) -> "Instant":
+        """Upload for all devices; return when it began."""
+        updates = [self._update(device) for device in range(len(self._sessions))]
+        before = Instant.now(self._server)
+        await asyncio.gather(*(self._one(upload, update) for update in updates))
         self._version += 1
+        return before
 
-    async def _one(
-        self, upload: grpc.aio.StreamStreamMultiCallable[object, bytes], device: int
-    ) -> None:
+    def _update(self, device: int) -> EncodedUpdate:
+        identity = UpdateIdentity(
+            run_id=1,
+            device=device,
+            session=self._sessions[device],
+            task_index=0,
+            update_id=self._version + 1,
+            base_version=self._version,
+            dimension=self._arguments.dimension,
+            samples=SAMPLES,
+        )
+        return encode_update(identity, self._encoding)
+
+    async def _one(self, upload: Upload, update: EncodedUpdate) -> None:
         async with self._gate:
-            identity = UpdateIdentity(
-                run_id=1,
-                device=device,
-                session=self._sessions[device],
-                task_index=0,
-                update_id=self._version + 1,
-                base_version=self._version,
-                dimension=self._arguments.dimension,
-                samples=SAMPLES,
-            )
-            update = encode_update(identity, self._encoding)
             call = upload()
             await call.write(pb.UploadPart(header=update.header))
             for packet in update.packets:
@@ -336,7 +373,6 @@ class Sender:
                 last = reply
             if last and pb.UploadReply.FromString(last).status != pb.UPLOAD_STATUS_COMPLETE:
                 raise RuntimeError(f"the server answered {pb.UploadReply.FromString(last)}")
-            self._counted += 1
 
     def _join_request(self, device: int) -> pb.JoinRequest:
         offer = pb.TaskOffer(
@@ -349,15 +385,6 @@ class Sender:
             incarnation=device,
             tasks=[offer],
         )
-
-
-@contextlib.contextmanager
-def counted(process: int) -> Iterator[list[float]]:
-    """Yield a list that holds the CPU seconds of a process after the block."""
-    spent: list[float] = []
-    before = cpu_s(process)
-    yield spent
-    spent.append(cpu_s(process) - before)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ class TransportConfig(StrictModel):
     downlink: DownlinkConfig = Field(
         FullDownlink(), description="What is sent to a device that holds an earlier model."
     )
+    accelerate: bool = Field(
+        default=False,
+        description="Decode and add up with compiled kernels, which give the same bytes; needs "
+        "the extra 'accelerate'.",
+    )
 
 
 class ValidityConfig(StrictModel):

@@ -29,6 +29,7 @@ from fadelab_agent.upload_ways import UploadWays, open_ways
 from fadelab_agent.work import TaskWork
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock, SystemClock
+from fadelab_proto.codecs import accelerate
 from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_proto.events import EventLog
@@ -94,6 +95,7 @@ class AgentConfig(StrictModel):
     measure_memory: bool = Field(
         default=True, description="Log private memory at the end; the kernel walks every page."
     )
+    accelerate: bool = Field(default=False, description="As in the server's configuration.")
     stall_s: float = Field(
         10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
     )
@@ -303,7 +305,14 @@ def _offer(work: TaskWork) -> pb.TaskOffer:
 
 
 async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
-    """Run one agent until its run is over or SIGTERM or SIGINT arrives."""
+    """Run one agent until its run is over or SIGTERM or SIGINT arrives.
+
+    Raises:
+        AccelerationError: if accelerated codecs are asked for and cannot be had.
+
+    """
+    if config.accelerate:
+        accelerate()
     agent = asyncio.create_task(Agent(config, works, SystemClock(config.time_scale)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

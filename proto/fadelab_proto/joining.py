@@ -156,7 +156,7 @@ class JoinedUpdate:
     def _refining(self, segment: Segment) -> Iterator[Segment]:
         values, first = segment.values, segment.first
         for begin, end in within(self._entries, first, first + len(values)):
-            yield replace(segment, first=begin, values=values[begin - first : end - first])
+            yield replace(segment, first=begin, content=values[begin - first : end - first])
 
     def _lone_signs(self) -> Iterator[Segment]:
         if self._modulus_of is None:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
+from fadelab_proto.codecs import accelerate
 from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
@@ -163,9 +164,12 @@ async def serve(
     Raises:
         ListenError: if an address cannot be had.
         CheckpointError: if ``resume`` names no usable checkpoint, or the last one fails.
+        AccelerationError: if accelerated codecs are asked for and cannot be had.
 
     """
     keep_freed_memory()
+    if config.accelerate:
+        accelerate()
     clock = SystemClock(config.time_scale)
     with EventLog(config.events_dir, "server", "0", clock) as log:
         server = Server(config, clock, log)

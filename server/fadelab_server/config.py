@@ -176,6 +176,10 @@ class ServerConfig(StrictModel):
         "quantised downlink, for each task.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="The experiment's seed.")
+    accelerate: bool = Field(
+        default=False,
+        description="Decode and add up with compiled kernels; needs the extra 'accelerate'.",
+    )
     upload_memory_bytes: int = Field(
         64 << 20,
         ge=0,

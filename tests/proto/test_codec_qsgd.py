@@ -69,6 +69,11 @@ def test_the_estimate_is_exact(bits: int, dimension: int, limit: int) -> None:
     assert encoding.nominal_bits == 32 + bits * dimension
 
 
+def test_a_norm_beyond_float32_is_refused() -> None:
+    with pytest.raises(CodecError, match=r"a scale of 4\.81e\+38 would be needed"):
+        encode(Qsgd(4), np.full(2, 3.4e38, dtype=np.float32))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(CodecError, match="bits is 1; allowed are 2 to 16"):
         Qsgd(1)

@@ -16,6 +16,7 @@ from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import finish, run_locally
 from fadelab.results.schema import Summary
+from fadelab_proto.codecs import AccelerationError, accelerate
 
 _RUNS = Path("runs")
 
@@ -38,6 +39,8 @@ def run(
     checked = load_experiment(experiment, settings or [], seed=seed)
     # First of all, so that a machine that cannot do it leaves no empty folder.
     links = LinksOfRun.choose(checked)
+    if checked.transport.accelerate:
+        _accelerate()
     run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
     console = Console()
     view = RunView(checked, console)
@@ -63,6 +66,14 @@ def report(
     summary = finish(run_dir)
     _show(Console(), run_dir, summary)
     raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
+
+
+def _accelerate() -> None:
+    """Load the compiled kernels here, so that the run's processes have them when they are forked."""
+    try:
+        accelerate()
+    except AccelerationError as error:
+        raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
 
 
 def _make(folder: Path) -> Path:

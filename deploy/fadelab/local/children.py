@@ -19,6 +19,7 @@ from fadelab_agent.progress import StalledError
 from fadelab_agent.state_dir import StateDirError
 from fadelab_emulation.linux import set_process_name
 from fadelab_emulation.sandbox import ForeignNamespaceError, SandboxError
+from fadelab_proto.codecs import AccelerationError
 from fadelab_server.app import ListenError
 from fadelab_server.checkpoint import CheckpointError
 
@@ -41,6 +42,7 @@ _CODES: dict[type[BaseException], ExitCode] = {
     StateDirError: ExitCode.USAGE,
     SandboxError: ExitCode.ENVIRONMENT,
     ForeignNamespaceError: ExitCode.ENVIRONMENT,
+    AccelerationError: ExitCode.ENVIRONMENT,
 }
 _CODES_BY_NAME = {
     "DataSetError": ExitCode.DATA_MISSING,

@@ -169,6 +169,7 @@ class LocalPlan:
             max_payload_bytes=experiment.transport.max_payload_bytes,
             downlink=experiment.transport.downlink,
             seed=experiment.seed,
+            accelerate=experiment.transport.accelerate,
             time_scale=self.time_scale,
         )
 
@@ -198,6 +199,7 @@ class LocalPlan:
             uplink_power_w=experiment.radio.uplink_power_w,
             downlink_power_w=experiment.radio.downlink_power_w,
             compute=experiment.devices.compute,
+            accelerate=experiment.transport.accelerate,
             stall_s=experiment.transport.stall_s,
             time_scale=self.time_scale,
             measure_memory=device % -(-experiment.devices.count // _MEASURED_AGENTS) == 0,

@@ -18,6 +18,7 @@ from fadelab_proto.codecs.dense_f16 import DenseF16
 from fadelab_proto.codecs.dense_f32 import DenseF32
 from fadelab_proto.codecs.emq import Emq, EmqAdaptive, EmqFixed
 from fadelab_proto.codecs.groups import Groups
+from fadelab_proto.codecs.kernels import AccelerationError, accelerate
 from fadelab_proto.codecs.laq import Aquila, Laq
 from fadelab_proto.codecs.lossless import Lossless
 from fadelab_proto.codecs.mixed_resolution import MixedResolution
@@ -29,6 +30,7 @@ from fadelab_proto.codecs.uniform import Uniform
 
 __all__ = [
     "FORMATS",
+    "AccelerationError",
     "Aquila",
     "Chunk",
     "Codec",
@@ -51,6 +53,7 @@ __all__ = [
     "TopK",
     "TopQ",
     "Uniform",
+    "accelerate",
     "decode",
 ]
 

@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import kernels
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-_BLOCK = 1 << 17
-"""Entries that are added at a time, so that a product stays in the cache and takes little memory."""
 
 
 class CodecError(ValueError):
@@ -65,12 +62,29 @@ class Part(Enum):
     """Absolute values of entries, >= 0."""
 
 
+class Computed(Protocol):
+    """Values that are computed when they are needed; they are finite, whatever the payload holds."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def values(self) -> F32:
+        """Return them."""
+        ...
+
+    def add_to(self, vector: F32 | F64, weight: float) -> None:
+        """Add them ``weight`` times to a vector of their length, in its precision."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Decoded entries of a vector: values at ``first + indices``, or consecutive if None."""
 
     first: int
-    values: F32
+    content: F32 | Computed
+    """The values, or what computes them; only where there are no indices."""
     indices: Index | None = None
     """Strictly increasing."""
     part: Part = Part.VALUES
@@ -79,38 +93,36 @@ class Segment:
     largest: float | None = None
     """No value is larger in magnitude, as far as the payload says so without a look at the values."""
 
+    @property
+    def values(self) -> F32:
+        """The values, computed at every look if need be."""
+        return self.content if isinstance(self.content, np.ndarray) else self.content.values()
+
     def magnitude_bound(self) -> float:
         """Return what no value exceeds in magnitude; from the values themselves if need be."""
         if self.largest is not None:
             return self.largest
-        return float(max(self.values.max(), -self.values.min())) if self.values.size else 0.0
+        values = self.values
+        return float(max(values.max(), -values.min())) if values.size else 0.0
 
     def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
         """Add ``weight`` times the values to ``vector`` in place, in the vector's precision."""
-        values = self.values
         if self.indices is not None:
-            weighted = np.multiply(values, weight, dtype=vector.dtype) if weight != 1.0 else values
-            np.add.at(vector[self.first :], self.indices, weighted)
+            kernels.in_use.add_at(vector[self.first :], self.indices, self.values, weight)
             return
-        covered = vector[self.first : self.first + len(values)]
-        if weight == 1.0:
-            covered += values
-            return
-        scratch = np.empty(min(_BLOCK, len(values)), dtype=vector.dtype)
-        for at in range(0, len(values), _BLOCK):
-            target = covered[at : at + _BLOCK]
-            product = scratch[: len(target)]
-            # Widening first and multiplying then is faster than what numpy does for mixed types.
-            np.copyto(product, values[at : at + _BLOCK])
-            np.multiply(product, product.dtype.type(weight), out=product)
-            np.add(target, product, out=target)
+        covered = vector[self.first : self.first + len(self.content)]
+        if isinstance(self.content, np.ndarray):
+            kernels.in_use.add(covered, self.content, weight)
+        else:
+            self.content.add_to(covered, weight)
 
     def copy_to(self, vector: F32) -> None:
         """Overwrite the covered entries of ``vector`` with the values."""
+        values = self.values
         if self.indices is None:
-            vector[self.first : self.first + len(self.values)] = self.values
+            vector[self.first : self.first + len(values)] = values
         else:
-            vector[self.indices + self.first] = self.values
+            vector[self.indices + self.first] = values
 
 
 class Codec(Protocol):

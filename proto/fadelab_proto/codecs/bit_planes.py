@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_proto.codecs import kernels
 from fadelab_proto.codecs.base import CodecError
 
 MAX_BITS = 16
@@ -106,7 +107,7 @@ def unpack_fields(fields: Sequence[U8], bits: int, at: int, count: int) -> Codes
         if width == 8:
             part = field[at : at + count]
         elif width == 4:
-            part = _unpack_halves(field, at, count)
+            part = kernels.in_use.half_bytes(field[at // 2 :], count)
         else:
             part = _unpack_bit(field, at, count)
         if codes is None:
@@ -155,10 +156,3 @@ def _pack_halves(octets: U8, field: U8, at: int) -> None:
     pairs = octets.view("<u2")
     packed = ((pairs >> 4) | pairs).astype(np.uint8)
     field[at // 2 : at // 2 + len(packed)] = packed
-
-
-def _unpack_halves(field: U8, at: int, count: int) -> U8:
-    pairs = field[at // 2 : at // 2 + (count + 1) // 2].astype("<u2")
-    pairs |= pairs << 4
-    pairs &= 0x0F0F
-    return pairs.view(np.uint8)[:count]

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import kernels
 from fadelab_proto.codecs.base import F32, Chunk, CodecError, Encoding, Segment, check_finite
 
 LARGEST = 65504.0
 
 _U16 = NDArray[np.uint16]
 _BLOCK = 1 << 17
-_INFINITE = 0x7C00
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class DenseF16:
             raise CodecError(f"{len(payload)} payload bytes cannot be {count} float16 values")
         halves = np.frombuffer(payload, dtype="<u2").astype(np.uint16, copy=False)
         values = np.empty(count, dtype=np.float32)
-        for at in range(0, count, _BLOCK):
-            _widen(halves[at : at + _BLOCK], values[at : at + _BLOCK])
+        if not kernels.in_use.widen(halves, values):
+            raise CodecError("the payload holds a value that is not finite")
         return Segment(first, values, largest=LARGEST)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:  # noqa: ARG002
@@ -117,15 +117,3 @@ class _Halves:
         np.bitwise_and(signs, np.uint32(0x8000), out=signs)
         np.bitwise_or(bits, signs, out=bits)
         np.copyto(halves, bits, casting="unsafe")
-
-
-def _widen(halves: _U16, values: F32) -> None:
-    """Write the float32 of each float16: the way of :class:`_Halves` back."""
-    if (halves & np.uint16(0x7FFF)).max() >= _INFINITE:
-        raise CodecError("the payload holds a value that is not finite")
-    bits = values.view(np.int32)
-    # As signed numbers, so that shifting brings copies of the sign to the top bit.
-    np.copyto(bits, halves.view(np.int16))
-    np.left_shift(bits, np.int32(13), out=bits)
-    np.bitwise_and(bits, np.int32(-0x7000_0001), out=bits)
-    np.multiply(values, np.float32(2.0**112), out=values)

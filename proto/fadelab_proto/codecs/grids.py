@@ -13,11 +13,12 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from fadelab_proto.codecs.base import F32, CodecError, Index, check_finite
+from fadelab_proto.codecs import kernels
+from fadelab_proto.codecs.base import F32, F64, CodecError, Index, check_finite
 from fadelab_proto.codecs.bit_planes import MAX_BITS, Codes
+from fadelab_proto.codecs.group_views import by_group, groups_within
 from fadelab_proto.codecs.groups import Groups, read_groups, write_groups
-
-F64 = NDArray[np.float64]
+from fadelab_proto.codecs.plain_kernels import Scales
 
 BLOCK = 1 << 18
 """Coordinates that are worked on together: scratch stays in the cache, calls are few."""
@@ -26,9 +27,6 @@ MAX_COORDINATES = 1 << 20
 
 _LARGEST = float(np.finfo(np.float32).max)
 _GROUPS_HEAD_BYTES = 12
-_SMALL_GROUP = 64
-
-Pick = Callable[[NDArray[np.floating]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,48 +80,6 @@ def blocks(count: int) -> Iterator[tuple[int, int]]:
         yield at, min(at + BLOCK, count)
 
 
-def groups_within(starts: Index, first: int, last: int) -> slice:
-    """Return which groups have coordinates in ``first`` .. ``last - 1``."""
-    if len(starts) == 1:
-        return slice(0, 1)
-    begin = int(starts.searchsorted(first, side="right")) - 1
-    return slice(begin, int(starts.searchsorted(last, side="left")))
-
-
-def by_group(
-    block: NDArray[np.floating], first: int, starts: Index
-) -> Iterator[tuple[NDArray[np.floating], Pick]]:
-    """Yield views that cover a block, each with what takes one number per group to its shape.
-
-    Groups of the same size become the rows of one view; small groups of different sizes share a
-    view, so that the number of views stays small against the block.
-
-    Args:
-        block: coordinates ``first`` and following; contiguous.
-        first: the block's first coordinate.
-        starts: first coordinate of each group.
-
-    """
-    if len(starts) == 1:
-        yield block, lambda values: values
-        return
-    groups = groups_within(starts, first, first + len(block))
-    edges = np.concatenate((starts[groups], (first + len(block),))) - first
-    edges[0] = 0
-    sizes = edges[1:] - edges[:-1]
-    if len(sizes) == 1:
-        yield block, lambda values: values[groups]
-        return
-    turns = (sizes[1:] != sizes[:-1]).nonzero()[0] + 1
-    if len(turns) * _SMALL_GROUP > len(block):
-        yield block, lambda values: np.repeat(values[groups], sizes)
-        return
-    for begin, end in zip([0, *turns], [*turns, len(sizes)], strict=True):
-        rows = block[edges[begin] : edges[end]].reshape(end - begin, -1)
-        here = slice(groups.start + begin, groups.start + end)
-        yield rows, lambda values, here=here: values[here, np.newaxis]  # type: ignore[misc]
-
-
 class Levels:
     """The values of codes: ``low + step * shift + (step * unit) * code``, in float32.
 
@@ -149,42 +105,66 @@ class Levels:
         unit: int = 1,
         shift: float = 0,
     ) -> None:
-        ends = np.abs(grids.lows.astype(np.float64)) + grids.steps.astype(np.float64) * 2**MAX_BITS
-        # Where a sum could overflow on its way, it is taken sixteen times smaller.
-        scale = np.where(ends > _LARGEST, np.float32(1 / 16), np.float32(1))
-        offsets = grids.lows * scale + grids.steps * scale * np.float32(shift)
-        self._starts = grids.starts
+        lows, steps = grids.lows, grids.steps
+        exact_steps = steps.astype(np.float64)
+        beyond = np.abs(lows.astype(np.float64)) + exact_steps * 2**MAX_BITS > _LARGEST
+        self._shrunk: F32 | None = None
+        if beyond.any():
+            # Where a sum could overflow on its way, it is taken sixteen times smaller.
+            self._shrunk = np.where(beyond, np.float32(1 / 16), np.float32(1))
+            lows, steps = lows * self._shrunk, steps * self._shrunk
+        offsets = lows + steps * np.float32(shift)
         self._codes = codes
         self._count = count
         self._highest = highest
-        self._scale = scale if (scale != 1).any() else None
-        self._factors = grids.steps * scale * np.float32(unit)
-        self._offsets = offsets if offsets.any() else None
-        ends = offsets / scale.astype(np.float64)
-        ends = np.maximum(
-            np.abs(ends), np.abs(ends + grids.steps.astype(np.float64) * (unit * highest))
+        self._scales = Scales(
+            grids.starts, steps * np.float32(unit), offsets if offsets.any() else None
         )
+        ends = offsets.astype(np.float64)
+        if self._shrunk is not None:
+            ends /= self._shrunk
+        largest = max(-ends.min(initial=0), (ends + exact_steps * (unit * highest)).max(initial=0))
         # A little more than that, for what rounding may have added.
-        self.largest = min(_LARGEST, float(ends.max(initial=0)) * (1 + 2.0**-20))
+        self.largest = min(_LARGEST, float(largest) * (1 + 2.0**-20))
         """No value is larger in magnitude."""
+
+    def __len__(self) -> int:
+        return self._count
 
     def values(self) -> F32:
         """Return the value of each coordinate."""
         values = np.empty(self._count, dtype=np.float32)
         for first, last in blocks(self._count):
-            self._write(first, last, values[first:last])
+            self._write(first, self._codes(first, last), values[first:last])
         return values
 
-    def add_to(
+    def add_to(self, vector: F32 | F64, weight: float) -> None:
+        """Add ``weight`` times the values to ``vector`` in place, in its precision.
+
+        The result is that of :meth:`values`, a product and a sum, in less time and in the memory
+        of a block.
+
+        Args:
+            vector: as many coordinates as there are codes.
+            weight: what the values are multiplied by.
+
+        """
+        for first, last in blocks(self._count):
+            codes, target = self._codes(first, last), vector[first:last]
+            if self._shrunk is None:
+                kernels.in_use.add_levels(codes, first, self._scales, target, weight)
+                continue
+            values = np.empty(last - first, dtype=np.float32)
+            self._write(first, codes, values)
+            kernels.in_use.add(target, values, weight)
+
+    def add_signed_to(
         self,
         vector: F32 | F64,
         weight: float,
         signs: Callable[[int, int], NDArray[np.int8]],
     ) -> None:
-        """Add ``weight`` times the signed values to ``vector`` in place, in its precision.
-
-        The result is that of :meth:`values`, a product and a sum, in less time and in the memory
-        of a block.
+        """Do as :meth:`add_to` with values that get signs first.
 
         Args:
             vector: as many coordinates as there are codes.
@@ -195,40 +175,28 @@ class Levels:
         scratch = np.empty(min(BLOCK, self._count), np.float32)
         for first, last in blocks(self._count):
             values = scratch[: last - first]
-            self._write_signed(first, last, values, signs(first, last))
-            weighted: F32 | F64 = values
-            if weight != 1.0:
-                weighted = np.multiply(values, weight, dtype=vector.dtype)
-            vector[first:last] += weighted
+            self._write_signed(first, self._codes(first, last), values, signs(first, last))
+            kernels.in_use.add(vector[first:last], values, weight)
 
-    def _write_signed(self, first: int, last: int, block: F32, signs: NDArray[np.int8]) -> None:
+    def _write_signed(self, first: int, codes: Codes, block: F32, signs: NDArray[np.int8]) -> None:
         """Write values with their signs; where ``low`` is 0, codes take these, which are shorter."""
-        codes = self._codes(first, last)
-        if self._offsets is not None or self._highest > np.iinfo(np.int16).max:
-            np.copyto(block, codes)
-            self._scale_up(first, block)
+        if self._scales.offsets is not None or self._highest > np.iinfo(np.int16).max:
+            self._write(first, codes, block)
             np.multiply(block, signs, out=block)
-            return
-        if self._highest <= np.iinfo(np.int8).max:
-            np.copyto(block, np.multiply(codes.view(np.int8), signs))
+        elif self._highest <= np.iinfo(np.int8).max:
+            self._write(first, np.multiply(codes.view(np.int8), signs), block)
         else:
-            np.copyto(block, np.multiply(codes, signs, dtype=np.int16))
-        self._scale_up(first, block)
+            self._write(first, np.multiply(codes, signs, dtype=np.int16), block)
 
-    def _write(self, first: int, last: int, block: F32) -> None:
-        np.copyto(block, self._codes(first, last))
-        self._scale_up(first, block)
-
-    def _scale_up(self, first: int, block: F32) -> None:
-        """Turn a block of codes into their values in place."""
-        for view, pick in by_group(block, first, self._starts):
-            np.multiply(view, pick(self._factors), out=view)
-            if self._offsets is not None:
-                np.add(view, pick(self._offsets), out=view)
-            if self._scale is not None:
-                limit = pick(_LARGEST * self._scale)
-                np.clip(view, -limit, limit, out=view)
-                np.divide(view, pick(self._scale), out=view)
+    def _write(self, first: int, codes: Codes | NDArray[np.int8 | np.int16], block: F32) -> None:
+        """Write the values of a block of codes."""
+        kernels.in_use.levels(codes, first, self._scales, block)
+        if self._shrunk is None:
+            return
+        for view, pick in by_group(block, first, self._scales.starts):
+            limit = pick(_LARGEST * self._shrunk)
+            np.clip(view, -limit, limit, out=view)
+            np.divide(view, pick(self._shrunk), out=view)
 
 
 def largest_magnitudes(vector: F32, starts: Index) -> F32:
@@ -279,9 +247,13 @@ def symmetric_grids(starts: Index, reach: F32 | F64, half: float) -> Grids:
     to the rounding of the step, which is upwards.
 
     Raises:
-        CodecError: if a step would be beyond the range of float32.
+        CodecError: if ``reach`` or a step would be beyond the range of float32.
 
     """
+    if len(reach) and reach.max() > _LARGEST:
+        raise CodecError(
+            f"a scale of {reach.max():.3g} would be needed; float32 ends at {_LARGEST:.3g}"
+        )
     steps = _steps(reach, half)
     with np.errstate(over="ignore"):
         while (beyond := np.isinf(steps * np.float32(half))).any():

@@ -34,7 +34,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_proto.codecs import kernels
 from fadelab_proto.codecs.base import CodecError, Index
+from fadelab_proto.codecs.plain_kernels import GolombRuns, read_low_bits, rows_of_planes
 
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
@@ -107,21 +109,20 @@ def decode_indices(data: bytes | memoryview, *, k: int, n: int) -> Index:
         raise CodecError(f"{len(data)} bytes cannot code {k} indices out of {n}")
     reader = _Reader(np.frombuffer(data, dtype=np.uint8))
     code = int(reader.take(1)[0])
+    increasing = True
     if code == IndexCode.BITMAP:
         indices = _ones(reader.take(_bytes(n)), k)
     elif code == IndexCode.LITERAL:
         width = np.array([(n - 1).bit_length()])
-        indices = _read_low_bits(reader, (1, k), width)[0].astype(np.int64)
+        planes = reader.take(_bytes(k * int(width[0])))
+        indices = read_low_bits(planes, (1, k), width)[0].astype(np.int64)
+        # In the other codes they cannot but increase.
+        increasing = bool((indices[1:] > indices[:-1]).all())
     elif code in (IndexCode.GOLOMB, IndexCode.ADAPTIVE):
         indices = _read_golomb(reader, k, adaptive=code == IndexCode.ADAPTIVE)
     else:
         raise CodecError(f"index code {code} is unknown")
-    if (
-        len(reader.data)
-        or indices[0] < 0
-        or indices[-1] >= n
-        or (indices[1:] <= indices[:-1]).any()
-    ):
+    if len(reader.data) or not increasing or indices[-1] >= n:
         raise CodecError(f"the payload does not hold {k} increasing indices below {n}")
     return indices
 
@@ -206,24 +207,24 @@ def _read_golomb(reader: _Reader, k: int, *, adaptive: bool) -> Index:
         raise CodecError("the payload names a divisor that does not exist")
     order = _order(steps)
     steps = steps[order]
-    shape = (len(steps), -(-k // len(steps)))
-    low_bits = _LOW_BITS[steps]
-    remainders = _read_low_bits(reader, shape, low_bits)
-    ternary = np.flatnonzero(_FACTOR[steps] == 3)
-    if len(ternary):
-        digits = _read_digits(reader, len(ternary) * shape[1]).reshape(-1, shape[1])
-        remainders[ternary] |= digits << low_bits[ternary, np.newaxis].astype(np.uint32)
-    distances = _read_unary(reader.take(len(reader.data)), shape[0] * shape[1]).reshape(shape)
-    distances *= _DIVISOR[steps, np.newaxis]
-    remainders += np.uint32(1)
-    distances += remainders
-    ordered = np.empty_like(distances)
-    ordered[order] = distances
-    flat = ordered.ravel()
-    if (flat[k:] != 1).any():
+    length = -(-k // len(steps))
+    low_bits, ternary = _LOW_BITS[steps], _FACTOR[steps] == 3
+    runs = GolombRuns(
+        planes=reader.take(_bytes(int(low_bits.sum()) * length)),
+        digits=reader.take(-(-int(np.count_nonzero(ternary)) * length // 5)),
+        quotients=_without_zeros(reader.take(len(reader.data))),
+        low_bits=low_bits,
+        ternary=ternary,
+        order=order,
+        length=length,
+    )
+    positions = kernels.in_use.golomb_positions(runs)
+    if positions is None:
+        raise CodecError(f"the payload does not hold {k} indices")
+    # What fills the last run up are gaps of 0.
+    if positions[-1] - positions[k - 1] != len(positions) - k:
         raise CodecError(f"the payload holds more than {k} indices")
-    flat[0] -= 1
-    return np.cumsum(flat[:k])
+    return positions[:k]
 
 
 def _runs(gaps: U32, number: int) -> U32:
@@ -236,7 +237,8 @@ def _runs(gaps: U32, number: int) -> U32:
 
 def _order(steps: Index) -> Index:
     """Return the order of falling low bits, in which each bit plane covers the first runs."""
-    return np.argsort(-_LOW_BITS[steps], kind="stable")
+    # Short numbers are sorted by counting.
+    return np.argsort(-_LOW_BITS[steps].astype(np.int8), kind="stable")
 
 
 def _fold(differences: Index) -> Index:
@@ -258,43 +260,25 @@ def _write_unary(numbers: U32 | Index) -> bytes:
 
 
 def _read_unary(data: U8, size: int) -> Index:
+    ends = _ones(_without_zeros(data), size)
+    numbers = ends.copy()
+    numbers[1:] -= ends[:-1] + 1
+    return numbers
+
+
+def _without_zeros(data: U8) -> U8:
     if len(data) and not data[-1]:
         raise CodecError("the payload holds more bytes than its indices take")
-    ends = _ones(data, size)
-    numbers = np.empty_like(ends)
-    numbers[:1] = ends[:1]
-    np.subtract(ends[1:], ends[:-1], out=numbers[1:])
-    numbers[1:] -= 1
-    return numbers
+    return data
 
 
 def _write_low_bits(runs: U32, low_bits: Index) -> bytes:
     planes = []
-    for bit, rows in enumerate(_runs_of_planes(low_bits)):
+    for bit, rows in enumerate(rows_of_planes(low_bits)):
         if bit % 8 == 0:
             octets = (runs[:rows] >> np.uint32(bit)).astype(np.uint8)
         planes.append((octets[:rows] & (1 << bit % 8)).ravel())
     return _pack(np.concatenate(planes)) if planes else b""
-
-
-def _read_low_bits(reader: _Reader, shape: tuple[int, int], low_bits: Index) -> U32:
-    size = int(low_bits.sum()) * shape[1]
-    planes = _unpack(reader.take(_bytes(size)), size)
-    numbers = np.zeros(shape, dtype=np.uint32)
-    heights = _runs_of_planes(low_bits)
-    for octet in range(0, len(heights), 8):
-        octets = np.zeros((heights[octet], shape[1]), dtype=np.uint8)
-        for bit, rows in enumerate(heights[octet : octet + 8]):
-            plane, planes = planes[: rows * shape[1]], planes[rows * shape[1] :]
-            plane *= 1 << bit
-            octets[:rows] |= plane.reshape(rows, -1)
-        numbers[: len(octets)] |= octets.astype(np.uint32) << np.uint32(octet)
-    return numbers
-
-
-def _runs_of_planes(low_bits: Index) -> list[int]:
-    """Return how many runs each bit plane covers; ``low_bits`` falls from run to run."""
-    return [int(np.count_nonzero(low_bits > bit)) for bit in range(int(low_bits[0]))]
 
 
 def _write_digits(digits: U8) -> bytes:
@@ -308,15 +292,6 @@ def _write_digits(digits: U8) -> bytes:
     return octets.tobytes()
 
 
-def _read_digits(reader: _Reader, size: int) -> U8:
-    rest = reader.take(-(-size // 5)).copy()
-    rows = np.empty((5, len(rest)), dtype=np.uint8)
-    for row, weight in zip(rows, (81, 27, 9, 3, 1), strict=True):
-        np.floor_divide(rest, weight, out=row)
-        rest -= row * np.uint8(weight)
-    return rows.ravel()[:size]
-
-
 def _bytes(bits: int) -> int:
     return (bits + 7) // 8
 
@@ -325,13 +300,9 @@ def _pack(bits: NDArray[np.bool_] | U8) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def _unpack(data: U8, size: int) -> U8:
-    return np.unpackbits(data, count=size, bitorder="little")
-
-
 def _ones(data: U8, size: int) -> Index:
     """Return the positions of the bits that are set; there must be ``size``."""
-    bits = np.unpackbits(data, bitorder="little").view(np.bool_)
-    if np.count_nonzero(bits) != size:
+    positions = kernels.in_use.ones(data, size)
+    if positions is None:
         raise CodecError(f"the payload does not hold {size} indices")
-    return np.flatnonzero(bits).astype(np.int64, copy=False)
+    return positions

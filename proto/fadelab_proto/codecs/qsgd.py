@@ -14,10 +14,10 @@ from fadelab_proto.codecs.bit_planes import check_bits
 from fadelab_proto.codecs.grids import (
     BLOCK,
     blocks,
-    groups_within,
     largest_magnitudes,
     symmetric_grids,
 )
+from fadelab_proto.codecs.group_views import groups_within
 from fadelab_proto.codecs.groups import Groups
 from fadelab_proto.codecs.uniform import Order, PlaneWriter, half_levels, symmetric_rounder
 

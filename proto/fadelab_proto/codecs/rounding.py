@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from fadelab_proto.codecs.base import F32
 from fadelab_proto.codecs.bit_planes import Codes, code_type
-from fadelab_proto.codecs.grids import BLOCK, Grids, by_group
+from fadelab_proto.codecs.grids import BLOCK, Grids
+from fadelab_proto.codecs.group_views import by_group
 
 Floats = NDArray[np.floating]
 FloatType = type[np.float32] | type[np.float64]

@@ -21,7 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs.base import F32, Chunk, CodecError, Encoding, Part, Segment, check_finite
+from fadelab_proto.codecs.base import (
+    F32,
+    F64,
+    Chunk,
+    CodecError,
+    Encoding,
+    Part,
+    Segment,
+    check_finite,
+)
 from fadelab_proto.codecs.bit_planes import (
     MAX_BITS,
     U8,
@@ -34,7 +43,6 @@ from fadelab_proto.codecs.bit_planes import (
 )
 from fadelab_proto.codecs.grids import (
     BLOCK,
-    F64,
     MAX_COORDINATES,
     Grids,
     Levels,
@@ -128,7 +136,7 @@ class Moduli:
             raise CodecError(
                 f"{len(signs)} bytes of signs end before coordinate {first + count - 1}"
             )
-        _read_moduli(payload, count).add_to(
+        _read_moduli(payload, count).add_signed_to(
             vector[first : first + count],
             weight,
             lambda at, end: _plus_minus(signs, first + at, first + end),

@@ -105,10 +105,12 @@ class TopK:
         rest = memoryview(payload)[_HEAD.size :]
         indices = decode_indices(rest[:index_bytes], k=entries, n=count)
         inner = codecs.decode(number, rest[index_bytes:], first=0, count=entries)
-        if inner.part is not Part.VALUES or inner.refines or len(inner.values) != entries:
+        values = inner.values
+        if inner.part is not Part.VALUES or inner.refines or len(values) != entries:
             raise CodecError(f"the payload does not hold the values of {entries} entries")
-        # Adding at indices takes ten times as long if the values straddle words.
-        values = np.require(inner.values, requirements="A")
+        if not values.flags.aligned:
+            # Adding at indices takes ten times as long if the values straddle words.
+            values = values.copy()
         return Segment(first, values, indices, largest=inner.largest)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:

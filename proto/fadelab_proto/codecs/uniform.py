@@ -204,7 +204,7 @@ class Uniform:
             unit=unit,
             shift=(unit - 1) / 2 if top else (unit - 2 ** (highest + 1)) / 2,
         )
-        return Segment(first, levels.values(), refines=not top, largest=levels.largest)
+        return Segment(first, levels, refines=not top, largest=levels.largest)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:
         """Return the exact payload bits, which depend on the sizes alone."""
