@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz conformance conformance-netem endurance check proto schemas bench clean
+.PHONY: help install demo lint test test-system fuzz conformance conformance-netem endurance check proto schemas bench clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in a
 test: $(READY) ## Run the tests that need no whole testbed and no minutes
 	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml"
 
+test-system: $(READY) ## Run the others: whole testbeds, and links in a kernel of their own
+	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance"
+
 fuzz: $(READY) ## Throw a million damaged packets at the decoders and 50 000 streams of such at the server
 	FADELAB_FUZZ=1000000 $(BIN)/python -m pytest --timeout 1800 \
 	  tests/proto/test_fuzz_packets.py tests/server/test_fuzz_streams.py
@@ -38,14 +41,15 @@ conformance-netem: $(READY) ## The same for netem alone, inside User-Mode Linux
 endurance: $(READY) ## Kill servers at a hundred moments, agents in the midst of updates; takes minutes
 	$(BIN)/python -m pytest -m endurance -rP
 
-check: $(READY) ## Lint, types, import rules, generated files, all tests but those that take minutes
+check: lint test test-system ## Everything but what takes minutes: what a change must pass
+
+lint: $(READY) ## Lint, types, import rules, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m fadelab.results.export_schema docs/schemas --check
-	$(BIN)/python -m pytest -m "not conformance and not endurance"
 
 proto: $(READY) ## Generate the protobuf and gRPC stubs
 	$(BIN)/python proto/generate.py

@@ -58,6 +58,7 @@ from fadelab_proto.wire import (
 from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 from fadelab_server.journal import log as journal_log
+from fadelab_server.scheduling import prefer_throughput
 
 AT_ONCE = 8
 BARE = ("gRPC alone", "and adding")
@@ -109,6 +110,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.accelerate:
         accelerate()  # before anything is forked
+    prefer_throughput()  # the sender too: agents of a local run are not let interrupt a server
     draw = np.random.default_rng(1)
     vector = update(arguments.dimension)
     print(

@@ -18,6 +18,7 @@ from fadelab_proto.wire import server_options
 from fadelab_server.config import ServerConfig
 from fadelab_server.datagram_intake import DatagramIntake
 from fadelab_server.federation import Federation
+from fadelab_server.scheduling import prefer_throughput
 from fadelab_server.services import FederationService, OperatorService
 from fadelab_server.transfer import TransferService
 
@@ -168,6 +169,7 @@ async def serve(
 
     """
     keep_freed_memory()
+    prefer_throughput()
     if config.accelerate:
         accelerate()
     clock = SystemClock(config.time_scale)

@@ -6,8 +6,9 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,8 @@ from fadelab_emulation.netlink.message import NetlinkSocket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "emulation"))
 
-from sandboxed import Flow, in_sandbox, in_sandboxes
+import sandboxed
+from sandboxed import Flow
 
 __all__ = [
     "Emulation",
@@ -47,6 +49,16 @@ def steady(rate_bps: float, **radio: object) -> dict[str, object]:
         "rate": {"kind": "fixed", "rate_up_bps": rate_bps, "rate_down_bps": rate_bps},
         **radio,
     }
+
+
+def in_sandbox(body: Callable[..., Result], *arguments: Any) -> Result:
+    """Return ``body(*arguments)`` computed in a sandbox; it may run emulations, which use gRPC."""
+    return in_sandboxes([partial(body, *arguments)])[0]
+
+
+def in_sandboxes(bodies: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Return what each body computes in a sandbox of its own, all of them at the same time."""
+    return sandboxed.in_sandboxes(bodies, clean=True)
 
 
 class NotDrivingError(Exception):

@@ -40,6 +40,7 @@ def test_its_loop_drives_links(tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0.0 [5000000.]")

@@ -155,4 +155,4 @@ def test_the_schedule_refuses_arrays_of_different_shapes() -> None:
 
 def test_only_writing_a_report_loads_matplotlib() -> None:
     code = "import sys, fadelab.report.model; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

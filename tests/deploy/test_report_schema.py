@@ -85,9 +85,11 @@ def test_export_writes_every_schema_and_knows_when_they_are_outdated(tmp_path: P
 
 def test_check_fails_and_names_what_is_missing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fadelab.results.export_schema", str(tmp_path)]
-    checked = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [*command, "--check"], capture_output=True, text=True, check=False, timeout=120
+    )
     assert checked.returncode == 1
     assert "summary.schema.json" in checked.stderr
 
-    assert subprocess.run(command, check=False).returncode == 0
-    assert subprocess.run([*command, "--check"], check=False).returncode == 0
+    assert subprocess.run(command, check=False, timeout=120).returncode == 0
+    assert subprocess.run([*command, "--check"], check=False, timeout=120).returncode == 0

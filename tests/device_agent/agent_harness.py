@@ -39,6 +39,18 @@ class HurriedClock(SystemClock):
         await asyncio.sleep(0)
 
 
+class ArrivalClock(HurriedClock):
+    """Tells that a packet has arrived: a download asks for the time at each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    def now_s(self) -> float:
+        self.asked.set()
+        return super().now_s()
+
+
 class HandRadio:
     """A modem whose windows, rate and time in contact a test sets."""
 

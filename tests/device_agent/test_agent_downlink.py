@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.device_agent.agent_harness import (
     LARGE,
+    ArrivalClock,
     HandRadio,
     HurriedClock,
     agent_events,
@@ -27,6 +28,7 @@ from fadelab_agent.downlink import Downlink, Model, ModelDamagedError
 from fadelab_agent.progress import StalledError
 from fadelab_agent.radio import Radio
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import DenseF32, SignOnly
 from fadelab_proto.packet import Packet
 from fadelab_proto.wire import (
@@ -54,12 +56,13 @@ async def downlink(
     radio: Radio | None = None,
     stall_s: float = 30.0,
     keeps_model: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Downlink]:
     with agent_log(folder) as log:
         yield Downlink(
             channel,
             radio=radio or HandRadio(),
-            clock=HurriedClock(),
+            clock=clock or HurriedClock(),
             log=log,
             stall_s=stall_s,
             keeps_model=keeps_model,
@@ -89,15 +92,18 @@ def test_a_version_arrives_whole(tmp_path: Path) -> None:
 
 
 def test_a_download_that_was_cut_goes_on_where_it_stood(tmp_path: Path) -> None:
+    clock = ArrivalClock()
+
     async def scenario() -> None:
         async with (
             running(large_config(tmp_path)) as server,
             proxied(server, hold_down=30000) as (proxy, channel),
-            downlink(tmp_path, channel) as down,
+            downlink(tmp_path, channel, clock=clock) as down,
         ):
             token = await session(server)
             fetching = asyncio.create_task(down.fetch(session=token, task_index=0, dimension=LARGE))
             await proxy.held.wait()
+            await clock.asked.wait()
             # What is asked for is the newest version; a newer one must not get mixed in.
             publish(server, initial_vector(LARGE) * 2)
             proxy.cut()

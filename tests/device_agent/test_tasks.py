@@ -92,7 +92,7 @@ def test_digits_do_not_import_scikit_learn() -> None:
         "from fadelab_agent.tasks import load_task; load_task(TaskConfig()); "
         "sys.exit('sklearn' in sys.modules or 'scipy' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
 @pytest.mark.parametrize("compressed", [False, True])

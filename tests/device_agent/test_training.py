@@ -4,10 +4,12 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.processes import fork
 from torch import nn
 
 from fadelab_agent.config import MlpModel, TaskConfig, TrainingConfig
@@ -18,6 +20,7 @@ from fadelab_proto.seeds import Stream, generator
 
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).parents[2]
 INDICES = np.arange(100, 300)
 
 
@@ -200,35 +203,32 @@ def fingerprint() -> str:
 
 
 def test_two_processes_compute_the_same_bits() -> None:
-    code = (
-        "import importlib.util, sys; "
-        "spec = importlib.util.spec_from_file_location('training_tests', sys.argv[1]); "
-        "module = importlib.util.module_from_spec(spec); "
-        "spec.loader.exec_module(module); print(module.fingerprint())"
-    )
+    code = "from tests.device_agent.test_training import fingerprint; print(fingerprint())"
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            timeout=120,
         ).stdout.strip()
         for _ in range(2)
     }
     assert outputs == {fingerprint()}
 
 
-# Python 3.12 warns of threads that numerical libraries keep; training must work nonetheless.
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_trains_after_its_parent_did(data: TaskData) -> None:
     model = small_model(data)
     train(model, data, config(local_steps=1))
     start = model.vector.copy()
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            delta = train(model, data, config(), update=1).delta
-            os.write(writer, hashlib.sha256(delta.tobytes()).digest())
-        finally:
-            os._exit(0)
+
+    def train_there() -> None:
+        delta = train(model, data, config(), update=1).delta
+        os.write(writer, hashlib.sha256(delta.tobytes()).digest())
+
+    child = fork(train_there)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         from_child = pipe.read()

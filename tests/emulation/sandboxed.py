@@ -7,13 +7,14 @@ import socket
 import struct
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from tests.processes import CLEAN, fork
 
 from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.lite import lite_backend
@@ -38,39 +39,57 @@ def in_sandbox(body: Callable[..., Result], *arguments: Any) -> Result:
     return in_sandboxes([partial(body, *arguments)])[0]
 
 
-def in_sandboxes(bodies: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Return what each body computes in a sandbox of its own, all of them at the same time."""
-    probe = probe_sandbox()
+def in_sandboxes(bodies: Sequence[Callable[[], Result]], *, clean: bool = False) -> list[Result]:
+    """Return what each body computes in a sandbox of its own, all of them at the same time.
+
+    Bodies that use gRPC need ``clean`` processes: see ``tests/processes.py``.
+    """
+    probe = _probe()
     if not probe.available:
         pytest.skip(f"needs namespaces: {probe.problem}")
-    results = [_ended(*started) for started in [_started(body) for body in bodies]]
+    start = _start_clean if clean else _start_fork
+    results = [_ended(*started) for started in [_started(start, body) for body in bodies]]
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return results
 
 
-def _started(body: Callable[[], Any]) -> tuple[int, int]:
-    """Fork a child that computes; return its process id and where its answer can be read."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads of other tests
-        child = os.fork()
-    if child == 0:
-        _child(writer, body)
-    os.close(writer)
-    return child, reader
+_probe = cache(probe_sandbox)
 
 
-def _ended(child: int, reader: int) -> Any:
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
+def _started(
+    start: Callable[[Connection, Callable[[], Any]], Callable[[], object]],
+    body: Callable[[], Any],
+) -> tuple[Connection, Callable[[], object]]:
+    """Start a child that computes; return where its answer can be read and how to wait for it."""
+    reader, writer = CLEAN.Pipe(duplex=False)
+    wait = start(writer, body)
+    writer.close()
+    return reader, wait
+
+
+def _start_fork(writer: Connection, body: Callable[[], Any]) -> Callable[[], object]:
+    return partial(os.waitpid, fork(partial(_child, writer, body)), 0)
+
+
+def _start_clean(writer: Connection, body: Callable[[], Any]) -> Callable[[], object]:
+    child = CLEAN.Process(target=_child, args=(writer, body), daemon=True)
+    child.start()
+    return child.join
+
+
+def _ended(reader: Connection, wait: Callable[[], object]) -> Any:
+    with reader:
+        try:
+            answer = reader.recv_bytes()
+        except EOFError:
+            answer = None
+    wait()
     return pickle.loads(answer) if answer else AssertionError("the sandbox ended without an answer")
 
 
-def _child(writer: int, body: Callable[[], Any]) -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
+def _child(writer: Connection, body: Callable[[], Any]) -> None:
     try:
         enter_sandbox()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -82,8 +101,7 @@ def _child(writer: int, body: Callable[[], Any]) -> None:
         answer = pickle.dumps(result)
     except Exception:  # noqa: BLE001
         answer = pickle.dumps(AssertionError(repr(result)))
-    with os.fdopen(writer, "wb") as pipe:
-        pipe.write(answer)
+    writer.send_bytes(answer)
     os._exit(0)
 
 

@@ -119,7 +119,9 @@ def test_classes_that_do_not_go_together_are_refused(
 def test_packet_classes_can_be_imported_without_the_whole_configuration() -> None:
     """Back-ends need them; a way back through the configuration would close an import cycle."""
     probe = "import sys, fadelab_emulation.packet_class as _; print(*sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, check=True, timeout=120
+    )
     loaded = answer.stdout.decode().split()
     assert "fadelab_emulation.packet_class" in loaded
     assert not {"fadelab_emulation.config", "fadelab_emulation.world"} & set(loaded)

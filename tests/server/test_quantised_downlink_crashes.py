@@ -1,21 +1,17 @@
 """A server whose model moves by coded steps makes the same steps again after it was killed."""
 
 import asyncio
-import os
-import random
-import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.server.harness import FEDASYNC, FEDAVG, make_config
-from tests.server.test_server_crashes import DEVICES, Witness, digest, live, told
+from tests.server.lives import DEVICES, digest, kill_again_and_again, live_to_the_end
 
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_server import checkpoint, state_keeper
+from fadelab_server import checkpoint
 from fadelab_server.config import ServerConfig
 from fadelab_server.federation import Federation
 
@@ -37,24 +33,8 @@ def make(folder: Path, rule: Any) -> ServerConfig:
 
 
 @RULES
-def test_no_version_is_another_one_after_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Any
-) -> None:
-    monkeypatch.setattr(state_keeper, "_SNAPSHOT_BYTES", 20_000)
-    monkeypatch.setattr(state_keeper, "_SNAPSHOT_EVERY", 1)
-    monkeypatch.setattr(state_keeper, "_SEGMENT_BYTES", 8_000)
-    config = make(tmp_path, rule)
-    draw = random.Random(13)
-    witness = Witness()
-    for _ in range(20):
-        child, reader = live(config, updates=1000)
-        kill_after = draw.randrange(1, 60)
-        for words, word in enumerate(told(reader), 1):
-            witness.hear(word)
-            if words == kill_after:
-                os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), "it ended by itself"
+def test_no_version_is_another_one_after_a_crash(tmp_path: Path, rule: Any) -> None:
+    witness = kill_again_and_again(make(tmp_path, rule), times=20, seed=13)
     assert witness.newest > 20
 
 
@@ -64,15 +44,8 @@ def test_the_journal_replayed_from_the_beginning_gives_model_and_residual(
 ) -> None:
     config = make(tmp_path, rule)
     first = tmp_path / "first"
-    child, reader = live(config, updates=20)
-    for word in told(reader):
-        if "resumed" in word:
-            first.mkdir()
-            shutil.copy(config.checkpoint_dir / "server.npz", first)
-        final = word
-    assert os.waitpid(child, 0)[1] == 0
+    final = live_to_the_end(config, updates=20, first=first)
     assert final["ended"] >= 10
-    shutil.copytree(config.checkpoint_dir / "journal", first / "journal")
     _, arrays = checkpoint.load(config.checkpoint_dir)
     residual = arrays["0.residual"]
     assert residual.any()

@@ -1,88 +1,41 @@
-"""Whole testbeds: run `fadelab` as a user would, look at what it leaves behind."""
+"""Whole testbeds: what a user sees of `fadelab`, from the outside."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.system.commands import ROOT, Ended, run_to_the_end
+from tests.system.machine_state import MachineState
 
 from fadelab_emulation.sandbox import probe_sandbox
 
-ROOT = Path(__file__).resolve().parents[2]
-_ON_A_BUSY_MACHINE = (
-    "validity.lateness_p99_ms=500",
-    "validity.calibration_rate_error=0.25",
-    "validity.delay_error_ms=25",
-    "validity.resume_p95_ms=500",
-)
-"""In a run of seconds one late tick is more than one per cent: how punctual the machine is while it
-runs tests is not what these tests are about."""
-QUICKSTART = ROOT / "examples" / "quickstart.yaml"
-
 
 @dataclass(frozen=True)
-class Ended:
-    """A finished command."""
+class ShortRun:
+    """A run that several tests look at, and the machine before and after it."""
 
-    code: int
-    output: str
-    run_dir: Path
-
-    @property
-    def summary(self) -> dict[str, object]:
-        found = json.loads((self.run_dir / "summary.json").read_text())
-        assert isinstance(found, dict)
-        return found
+    ended: Ended
+    before: MachineState
+    after: MachineState
 
 
-def fadelab(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fadelab", *arguments]
-
-
-def start(run_dir: Path, *settings: str, experiment: Path = QUICKSTART) -> subprocess.Popen[str]:
-    """Start a run whose output can be read line by line."""
-    given = (*_ON_A_BUSY_MACHINE, *settings)
-    options = [option for setting in given for option in ("--set", setting)]
-    return subprocess.Popen(
-        fadelab("run", str(experiment), "--out", str(run_dir), *options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
-    """Read the run's output until a line holds ``text``."""
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"the run ended without saying {text!r}:\n{''.join(seen)}")
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
+    """Twelve seconds of the quickstart."""
+    before = MachineState.now()
+    ended = run_to_the_end(tmp_path_factory.mktemp("short") / "short", "duration_s=12")
+    return ShortRun(ended, before, MachineState.now())
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Ended]:
     """Run an experiment to its end."""
 
-    def to_the_end(name: str, *settings: str, experiment: Path = QUICKSTART) -> Ended:
-        process = start(tmp_path / name, *settings, experiment=experiment)
-        try:
-            output, _ = process.communicate(timeout=180)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            raise
-        return Ended(process.returncode, output, tmp_path / name)
+    def named(name: str, *settings: str, **experiment: Path) -> Ended:
+        return run_to_the_end(tmp_path / name, *settings, **experiment)
 
-    return to_the_end
+    return named
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

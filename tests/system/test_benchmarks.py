@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.system.conftest import ROOT
+from tests.system.commands import ROOT
 
 
 def printed(name: str, *arguments: str) -> str:
@@ -19,7 +19,7 @@ def printed(name: str, *arguments: str) -> str:
 
 
 def test_ingest() -> None:
-    few = ("--dimension", "20000", "--seconds", "0.2", "--rounds-of", "4", "--repetitions", "1")
+    few = ("--dimension", "20000", "--seconds", "0.2", "--devices", "4", "--repetitions", "1")
     said = printed("ingest.py", *few, "--only", "4 bits").splitlines()
     kinds = ("gRPC alone", "and adding", "disk", "kernel", "none")
     assert [kind in line for kind, line in zip(kinds, said[1:6], strict=True)] == [True] * 5

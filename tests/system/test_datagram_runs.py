@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from scipy import stats
-from tests.system.conftest import Ended
+from tests.system.commands import Ended
 from tests.system.test_ledger import FEW_FRAMES_BYTES, parts
 
 from fadelab.experiment import Experiment

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.system.conftest import Ended
+from tests.system.commands import Ended
 from tests.system.test_whole_runs import events
 
 from fadelab_server import checkpoint

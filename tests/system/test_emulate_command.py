@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.system.conftest import ROOT, fadelab, wait_for_line
+from tests.system.commands import ROOT, fadelab, wait_for_line
 
 sys.path.insert(0, str(ROOT / "tests" / "deploy"))
 
@@ -84,11 +85,7 @@ def ended_by(number: signal.Signals, **more: Any) -> tuple[int, str, list[str]]:
 
 def test_a_signal_is_the_end_of_a_timeline_without_one_and_an_interrupt_of_others() -> None:
     assert in_sandbox(ended_by, signal.SIGTERM) == (0, "", ["lo"])
-
-    def interrupted() -> tuple[int, str, list[str]]:
-        return ended_by(signal.SIGINT, duration_s=60)
-
-    assert in_sandbox(interrupted) == (130, "", ["lo"])
+    assert in_sandbox(partial(ended_by, signal.SIGINT, duration_s=60)) == (130, "", ["lo"])
 
 
 def test_without_capabilities_the_remedy_is_told(tmp_path: Path) -> None:
@@ -108,6 +105,7 @@ def test_without_capabilities_the_remedy_is_told(tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=ROOT,
+        timeout=120,
     )
     assert done.returncode == 4, done.stdout + done.stderr
     assert re.fullmatch(r"fadelab: .*CAP_NET_ADMIN and CAP_SYS_ADMIN.*\n", done.stderr)

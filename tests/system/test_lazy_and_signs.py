@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.system.conftest import Ended
+from tests.system.commands import Ended
 from tests.system.test_whole_runs import events
 
 Run = Callable[..., Ended]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.system.conftest import Ended
+from tests.system.commands import Ended
+from tests.system.conftest import ShortRun
 
 Run = Callable[..., Ended]
 
@@ -27,9 +28,10 @@ def parts(direction: dict[str, Any]) -> int:
     return sum(direction[name] for name in explained) - direction["waiting"]
 
 
-def test_the_ledger_adds_up_to_the_interface_counters_within_one_per_cent(run: Run) -> None:
-    ended = run("ledger", "duration_s=12", "devices.count=4")
-    summary: dict[str, Any] = ended.summary
+def test_the_ledger_adds_up_to_the_interface_counters_within_one_per_cent(
+    short_run: ShortRun,
+) -> None:
+    summary: dict[str, Any] = short_run.ended.summary
     said = []
     for name, device in summary["devices"].items():
         for way in ("up", "down"):
@@ -61,7 +63,7 @@ training: {local_steps: 1, batch_size: 32, learning_rate: 0.5}
 method: {name: fedavg, upload: {kind: dense}}
 radio:
   mobility: {kind: static, placement: {kind: uniform}}
-  rate: {kind: fixed, rate_up_bps: 2.0e+6, rate_down_bps: 2.0e+6}
+  rate: {kind: fixed, rate_up_bps: 4.0e+6, rate_down_bps: 4.0e+6}
 """
 MOST_OVERHEAD = 0.07
 """Of IP packets both ways, acknowledgements included, beyond the payload. Headers of full segments
@@ -79,8 +81,8 @@ def test_updates_of_150_kb_cost_little_more_than_tcp_takes(run: Run, tmp_path: P
     assert packets / payload - 1 <= MOST_OVERHEAD, ways
 
 
-def test_packets_by_device_and_by_version_are_those_of_the_ledger(run: Run) -> None:
-    summary: dict[str, Any] = run("packets", "duration_s=8", "devices.count=3").summary
+def test_packets_by_device_and_by_version_are_those_of_the_ledger(short_run: ShortRun) -> None:
+    summary: dict[str, Any] = short_run.ended.summary
     for way in ("up", "down"):
         total = summary["total"]["bytes"][way]
         of_devices = [

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.system.conftest import fadelab
-from tests.system.test_nothing_stays import (
+from tests.system.commands import fadelab
+from tests.system.machine_state import (
     descendants,
     host_network,
     namespaces,
@@ -113,7 +113,7 @@ def test_an_outage_stops_traffic_and_is_recorded(
 def test_an_ordinary_user_gets_links_with_delay(
     echo: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> None:
-    if subprocess.run([*ORDINARY_USER, "true"], check=False).returncode:
+    if subprocess.run([*ORDINARY_USER, "true"], check=False, timeout=120).returncode:
         pytest.skip("needs user namespaces")
     server, client = echo
     delay = ("--delay-up", "0.02", "--delay-down", "0.03")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.system.conftest import ROOT
+from tests.system.commands import ROOT
 
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog, read_events

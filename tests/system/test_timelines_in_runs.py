@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.conftest import Ended
+from tests.system.commands import Ended
 
 from fadelab.local.trial import attempt
 from fadelab_emulation.backends.choice import Need, Variant
@@ -43,12 +43,12 @@ def test_a_replayed_run_has_the_links_of_the_recorded_one(run: Run, tmp_path: Pa
         "  mobility: {kind: random_waypoint, speed_mps: [20, 30]}\n"
         "  rate: {kind: shannon, bandwidth_hz: 2.0e+5}\n"
         "  contact: {kind: coverage, radius_m: 200}",
-        6,
+        4,
     )
     recorded = run("recorded", experiment=models)
     assert recorded.code == 0, recorded.output
     path = recorded.run_dir / "links.schedule"
-    again = experiment(tmp_path, f"  timeline: {{kind: replay, path: {path}}}", 5)
+    again = experiment(tmp_path, f"  timeline: {{kind: replay, path: {path}}}", 3)
     replayed = run("replayed", experiment=again)
     assert replayed.code == 0, replayed.output
     first, second = ticks_of(recorded.run_dir), ticks_of(replayed.run_dir)
@@ -80,7 +80,7 @@ def test_delays_are_there_and_are_measured(run: Run, tmp_path: Path) -> None:
         "  rate: {kind: fixed, rate_up_bps: 5.0e+6, rate_down_bps: 5.0e+6}\n"
         "  delay_up_s: 0.04\n"
         "  delay_down_s: 0.02",
-        8,
+        5,
     )
     ended = run("delayed", experiment=delayed)
     assert ended.code == 0, ended.output

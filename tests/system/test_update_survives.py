@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.system.conftest import ROOT, fadelab
+from tests.system.commands import ROOT, fadelab
 
 from fadelab_agent.config import IidPartition, MlpModel, TaskConfig, TrainingConfig
 from fadelab_agent.workbench import Workbench
@@ -138,7 +138,7 @@ def play(folder: Path, *, hidden: int, open_s: float, closed_s: float, most_s: f
 
 
 def test_an_update_survives_kills_and_a_change_of_address(tmp_path: Path) -> None:
-    figures = play(tmp_path, hidden=3333, open_s=1, closed_s=1, most_s=60)
+    figures = play(tmp_path, hidden=2222, open_s=1, closed_s=1, most_s=60)
     # What had left the killed agents for the kernel arrives; at most one packet of it is torn,
     # and as many as fit into the kernel's buffer might come twice.
     torn = KILLS * (PAYLOAD_BYTES + HEADER_BYTES + FRAMING_BYTES)

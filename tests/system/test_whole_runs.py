@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
-from tests.system.conftest import QUICKSTART, ROOT, Ended, fadelab
+from tests.system.commands import QUICKSTART, ROOT, Ended, fadelab
+from tests.system.conftest import ShortRun
+from tests.system.test_timelines_in_runs import ticks_of
 
 Run = Callable[..., Ended]
 
@@ -35,8 +37,10 @@ def partition_sizes(run_dir: Path) -> dict[object, object]:
     return {e["device"]: e["samples"] for e in events(run_dir, "upload_complete")}
 
 
-def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(run: Run) -> None:
-    ended = run("short", "duration_s=12")
+def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(
+    short_run: ShortRun,
+) -> None:
+    ended = short_run.ended
     assert ended.code == 0, ended.output
     schema = json.loads((ROOT / "docs" / "schemas" / "summary.schema.json").read_text())
     jsonschema.validate(ended.summary, schema)
@@ -53,8 +57,10 @@ def test_a_short_run_is_valid_and_its_summary_keeps_its_published_schema(run: Ru
     assert "src=" not in report
 
 
-def test_wire_bytes_come_from_the_interfaces_and_no_packet_came_twice(run: Run) -> None:
-    ended = run("bytes", "duration_s=8")
+def test_wire_bytes_come_from_the_interfaces_and_no_packet_came_twice(
+    short_run: ShortRun,
+) -> None:
+    ended = short_run.ended
     accounts = {e["device"]: e for e in events(ended.run_dir, "link_account")}
     for name, device in ended.summary["devices"].items():  # type: ignore[attr-defined]
         for direction in ("up", "down"):
@@ -65,14 +71,14 @@ def test_wire_bytes_come_from_the_interfaces_and_no_packet_came_twice(run: Run) 
         assert upload["duplicates"] == 0
 
 
-def test_same_seed_same_schedule_partition_and_decisions(run: Run) -> None:
-    first, second = run("first", "duration_s=8"), run("second", "duration_s=8")
-    other = run("other", "duration_s=8", "seed=3")
-    schedules = [(r.run_dir / "links.schedule").read_bytes() for r in (first, second, other)]
-    shorter = min(len(schedules[0]), len(schedules[1]))
-    assert shorter > 8 * 10 * 36 * 8
-    assert schedules[0][:shorter] == schedules[1][:shorter]
-    assert schedules[0][:shorter] != schedules[2][:shorter]
+def test_same_seed_same_schedule_partition_and_decisions(run: Run, short_run: ShortRun) -> None:
+    first, second = short_run.ended, run("second", "duration_s=8")
+    other = run("other", "duration_s=2", "seed=3")
+    original, same, different = (ticks_of(ended.run_dir) for ended in (first, second, other))
+    assert len(original) > len(same) > 8 * 10 * 36 * 8
+    assert same == original[: len(same)]
+    assert len(different) > 2 * 10 * 36 * 8
+    assert different != original[: len(different)]
     one, two = decisions(first.run_dir), decisions(second.run_dir)
     common = one.keys() & two.keys()
     assert len(common) >= 8
@@ -112,9 +118,15 @@ radio:
 
 
 def test_devices_out_of_contact_keep_their_update_until_the_next_window(run: Run) -> None:
-    # Dense updates over a slow link: most contact windows close in the middle of a transfer.
-    slow = "radio.rate.bandwidth_hz=40000"
-    ended = run("cut", "duration_s=25", slow, "method.upload={kind: dense}")
+    # Dense updates take 3 s: most contact windows close in the middle of a transfer.
+    ended = run(
+        "cut",
+        "duration_s=10",
+        "devices.count=4",
+        "method.upload={kind: dense}",
+        "radio.rate={kind: fixed, rate_up_bps: 4.0e+5, rate_down_bps: 4.0e+6}",
+        "radio.contact={kind: exponential, mean_contact_s: 1.5, mean_gap_s: 0.5}",
+    )
     assert ended.code == 0, ended.output
     uploads = events(ended.run_dir, "upload_complete")
     waited = [
@@ -157,6 +169,7 @@ def test_without_user_namespaces_an_ordinary_user_is_told_the_remedy(tmp_path: P
         text=True,
         check=False,
         cwd=ROOT,
+        timeout=120,
     )
     assert done.returncode == 4, done.stdout + done.stderr
     assert "user namespaces are switched off" in done.stderr

@@ -15,8 +15,9 @@ pytestmark = [
 
 _EMULATION = Path(__file__).parents[1] / "emulation"
 _LIMIT_S = 300
-_PATTERNS = ("test_impairment_ebpf.py", "test_impairment_netem.py", "test_conformance*.py")
-"""What is run there; everything else finds in any kernel what it needs."""
+_IMPAIRMENTS = ("test_impairment_ebpf.py", "test_impairment_netem.py")
+"""What is run there besides the conformance suite; everything else finds in any kernel what it needs.
+One machine runs them all: to boot and to load numpy takes it 12 s."""
 _NO_TESTS = 5
 _ATTEMPTS = 3
 """A machine in a process measures well only as long as nothing else wants the processor. What other
@@ -30,35 +31,41 @@ def pytest_in_uml(*arguments: str) -> UmlResult:
     return run_in_uml(command, _LIMIT_S)
 
 
-def _marks(file: Path) -> list[pytest.MarkDecorator]:
-    """Return the marks of a file: whatever takes minutes in here is left to `make conformance`."""
-    return [pytest.mark.conformance] if "conformance" in file.stem else []
+def until_undisturbed(*arguments: str) -> UmlResult:
+    """Run pytest again while tests fail, a few times."""
+    for _ in range(_ATTEMPTS):
+        result = pytest_in_uml(*arguments)
+        if result.exit_code in (0, _NO_TESTS):
+            break
+    return result
+
+
+def check_passed(name: str, result: UmlResult) -> str:
+    """Return the line that sums up a run in which all went well."""
+    assert result.exit_code == 0, f"{result.output}\n{result.console}"
+    summary = result.output.splitlines()[-1]
+    sys.stdout.write(f"{name} in User-Mode Linux: {summary}\n")
+    assert re.search(r"\d+ passed", summary), result.output
+    return summary
 
 
 @pytest.mark.timeout(_ATTEMPTS * _LIMIT_S + 60)
+def test_impairments_in_uml() -> None:
+    result = until_undisturbed(*(str(_EMULATION / name) for name in _IMPAIRMENTS))
+    assert "skipped" not in check_passed("impairments", result), result.output
+
+
+@pytest.mark.conformance
+@pytest.mark.timeout(_ATTEMPTS * _LIMIT_S + 60)
 @pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(file, id=file.stem, marks=_marks(file))
-        for pattern in _PATTERNS
-        for file in sorted(_EMULATION.glob(pattern))
-    ],
+    "file", sorted(_EMULATION.glob("test_conformance*.py")), ids=lambda file: file.stem
 )
-def test_links_in_uml(file: Path) -> None:
+def test_conformance_in_uml(file: Path) -> None:
     # Of the back-ends that must conform, the others do so outside already.
-    narrowed = ["-k", "netem"] if "conformance" in file.stem else []
-    for _ in range(_ATTEMPTS):
-        result = pytest_in_uml(str(file), *narrowed)
-        if result.exit_code in (0, _NO_TESTS):
-            break
+    result = until_undisturbed(str(file), "-k", "netem")
     if result.exit_code == _NO_TESTS:
         pytest.skip(f"{file.name} has no test of netem")
-    assert result.exit_code == 0, f"{result.output}\n{result.console}"
-    summary = result.output.splitlines()[-1]
-    sys.stdout.write(f"{file.stem} in User-Mode Linux: {summary}\n")
-    assert re.search(r"\d+ passed", summary), result.output
-    if "netem" in file.stem:
-        assert "skipped" not in summary, result.output
+    check_passed(file.stem, result)
 
 
 def test_a_command_that_fails_is_told_from_a_machine_that_does_not_end() -> None:

@@ -1,11 +1,10 @@
 """An append-only log with group commit: one flush to the disk for all that has come meanwhile."""
 
 import asyncio
-import contextlib
 import itertools
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fadelab_proto.durable import sync_directory
@@ -29,8 +28,9 @@ _ENOUGH_BYTES = 1 << 20
 class Log:
     """Append records, and learn when they are durable.
 
-    A thread of its own writes: whoever appends never waits for the disk. ``append`` may be called
-    from any thread, everything else from the event loop's.
+    A thread of its own writes, one write at a time: whoever appends never waits for the disk, and
+    what comes during a write, or in the same turn of the event loop, is written together. To be used
+    from the event loop's thread.
 
     Args:
         directory: where the segments lie; it is made.
@@ -47,10 +47,12 @@ class Log:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._sync = sync
-        self._condition = threading.Condition()
         self._pending: list[bytes | memoryview] = []
         self._pending_bytes = 0
-        self._closing = False
+        self._due = False
+        """Whether what is pending is to be written, though perhaps after another write."""
+        self._writing: asyncio.Future[None] | None = None
+        self._closed = False
         self._error: JournalError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._loop = asyncio.get_running_loop()
@@ -64,8 +66,7 @@ class Log:
             sync_directory(directory)
             self._end = self._start + os.fstat(self._file).st_size
         self._durable = self._end
-        self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
-        self._thread.start()
+        self._writer = ThreadPoolExecutor(1, "journal")
 
     @property
     def end(self) -> int:
@@ -93,16 +94,14 @@ class Log:
             JournalError: if an earlier record could not be written.
 
         """
-        head = frame(kind, body, summed=summed)
-        with self._condition:
-            if self._error is not None:
-                raise self._error
-            self._pending += (head, body)
-            self._end += FRAME_BYTES + len(body)
-            self._pending_bytes += FRAME_BYTES + len(body)
-            if not awaited or self._pending_bytes >= _ENOUGH_BYTES:
-                self._condition.notify()
-            return self._end
+        if self._error is not None:
+            raise self._error
+        self._pending += (frame(kind, body, summed=summed), body)
+        self._end += FRAME_BYTES + len(body)
+        self._pending_bytes += FRAME_BYTES + len(body)
+        if not awaited or self._pending_bytes >= _ENOUGH_BYTES:
+            self._soon()
+        return self._end
 
     async def durable(self, position: int) -> None:
         """Return once everything before ``position`` is durable.
@@ -117,18 +116,19 @@ class Log:
             return
         done = self._loop.create_future()
         self._waiting.append((position, done))
-        with self._condition:
-            self._condition.notify()
+        self._soon()
         await done
 
     async def close(self) -> None:
         """Write what is pending and end the thread; a second call changes nothing."""
-        if not self._thread.is_alive() and self._closing:
+        if self._closed:
             return
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        await asyncio.to_thread(self._thread.join)
+        self._closed = True
+        while self._error is None and (self._pending or self._writing):
+            self._write_pending()
+            if self._writing is not None:
+                await asyncio.wait((self._writing,))
+        self._writer.shutdown()
         os.close(self._file)
 
     def release(self, before: int) -> None:
@@ -138,26 +138,40 @@ class Log:
             if following <= before:
                 segment_path(self._directory, start).unlink(missing_ok=True)
 
-    def _write_all(self) -> None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._pending or self._closing)
-                pieces, self._pending = self._pending, []
-                self._pending_bytes = 0
-                end = self._end
-            if not pieces:
-                return
-            try:
-                with refusals(f"write the journal in {self._directory}"):
-                    self._write(pieces, end)
-            except JournalError as error:
-                with self._condition:
-                    self._error = error
-                self._tell(self._fail)
-                return
-            self._tell(lambda end=end: self._now_durable(end))  # type: ignore[misc]
+    def _soon(self) -> None:
+        """Write when the loop has done what it is about: others may append until then."""
+        if not self._due and self._writing is None:
+            self._loop.call_soon(self._write_pending)
+        self._due = True
+
+    def _write_pending(self) -> None:
+        if self._writing is not None:
+            return  # its end comes back here
+        self._due = False
+        if not self._pending or self._error is not None:
+            return
+        pieces, self._pending = self._pending, []
+        self._pending_bytes = 0
+        end = self._end
+        self._writing = self._loop.run_in_executor(self._writer, self._write, pieces, end)
+        self._writing.add_done_callback(lambda writing: self._written(writing, end))
+
+    def _written(self, writing: asyncio.Future[None], end: int) -> None:
+        self._writing = None
+        error = writing.exception()
+        if error is not None:
+            self._error = error if isinstance(error, JournalError) else JournalError(str(error))
+            self._fail(self._error)
+            return
+        self._now_durable(end)
+        if self._due:
+            self._write_pending()
 
     def _write(self, pieces: Sequence[bytes | memoryview], end: int) -> None:
+        with refusals(f"write the journal in {self._directory}"):
+            self._write_through(pieces, end)
+
+    def _write_through(self, pieces: Sequence[bytes | memoryview], end: int) -> None:
         for first in range(0, len(pieces), _MOST_PIECES):
             _write_whole(self._file, pieces[first : first + _MOST_PIECES])
         if self._sync:
@@ -170,11 +184,6 @@ class Log:
             )
             sync_directory(self._directory)
 
-    def _tell(self, callback: Callable[[], None]) -> None:
-        # A loop that has ended has nobody left to tell.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
-
     def _now_durable(self, end: int) -> None:
         self._durable = end
         waiting, self._waiting = self._waiting, []
@@ -184,11 +193,11 @@ class Log:
             elif not done.done():
                 done.set_result(None)
 
-    def _fail(self) -> None:
+    def _fail(self, error: JournalError) -> None:
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             if not done.done():
-                done.set_exception(self._error or JournalError("the journal is closed"))
+                done.set_exception(error)
 
 
 def replay(directory: Path, intact: Callable[[int, memoryview], bool]) -> Iterator[Record]:
