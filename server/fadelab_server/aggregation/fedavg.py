@@ -56,22 +56,30 @@ class FedAvg:
             return None
         result = self._next(newest)
         self._missing.clear()
-        self._sum[:] = 0
         self._samples = 0
         self._devices.clear()
         return result
 
     def _next(self, newest: F32) -> F32:
+        """Return the next model; the sums begin anew."""
         result: F32 = np.empty_like(newest)
+        reweighed = [
+            (slice(first, last), self._reweighed(slice(first, last), lacking, newest))
+            for first, last, lacking in self._missing
+        ]
         # In blocks that stay in the processor's cache, the model passes through it only once.
         for first in range(0, len(newest), _BLOCK):
             block = slice(first, first + _BLOCK)
             np.divide(self._sum[block], np.float32(self._samples), out=result[block])
             result[block] += newest[block]
-        for first, last, lacking in self._missing:
-            run, spoken = slice(first, last), np.float32(self._samples - lacking)
-            result[run] = newest[run] + self._sum[run] / spoken if spoken else newest[run]
+            self._sum[block] = 0
+        for run, values in reweighed:
+            result[run] = values
         return result
+
+    def _reweighed(self, run: slice, lacking: int, newest: F32) -> F32:
+        spoken = np.float32(self._samples - lacking)
+        return newest[run] + self._sum[run] / spoken if spoken else newest[run]
 
     def pending(self) -> Arrays:
         """Return the round's sum, its samples and devices, and what coordinates lack."""
