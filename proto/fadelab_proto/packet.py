@@ -26,8 +26,10 @@ allocated and raises :class:`PacketError` for whatever is not a whole, undamaged
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import google_crc32c
+import numpy as np
 
 from fadelab_proto import federation_pb2 as pb
 
@@ -39,6 +41,7 @@ CLASS_OFFSET = 3
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_PACKETS = 0xFFFF
 
+_COPIED_BYTES = 16 << 10
 _HEADER = struct.Struct("<HBBBBHIIIIIHHI")
 _CHECKSUM = struct.Struct("<I")
 _WHOLE_HEADER = struct.Struct(_HEADER.format + _CHECKSUM.format[1:])
@@ -133,9 +136,20 @@ def class_name(number: int) -> str:
 
 
 def _checksum(header: bytes, payload: bytes | memoryview) -> int:
-    # google_crc32c's C extension takes objects of type bytes only.
-    crc: int = google_crc32c.extend(google_crc32c.value(header), bytes(payload))
+    crc: int = google_crc32c.extend(google_crc32c.value(header), _summable(payload))
     return crc
+
+
+def _summable(payload: bytes | memoryview) -> Any:
+    """Return the same bytes as google_crc32c takes them.
+
+    That is not a memoryview, which has to be released after use, but an array that views it: large
+    payloads need not be copied. Making one takes longer than copying a few kilobytes, though, and
+    the package's Python form, for machines without a compiled one, takes bytes alone.
+    """
+    if len(payload) < _COPIED_BYTES or google_crc32c.implementation != "c":
+        return bytes(payload)
+    return np.frombuffer(payload, dtype=np.uint8)
 
 
 def _check_numbers(packet: Packet) -> None:

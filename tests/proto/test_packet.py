@@ -1,5 +1,6 @@
 import dataclasses
 
+import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +124,34 @@ def test_contradictions_are_named(field: str, value: int, sentence: str) -> None
     good = Packet(1, 1, 0, 0, 1, 1, 0, 0, 1, 0, 5, b"1234")
     with pytest.raises(PacketError, match=sentence):
         parse_packet(dataclasses.replace(good, **{field: value}).encode())
+
+
+@pytest.mark.parametrize("implementation", ["c", "python"])
+@pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 100_001])
+def test_a_payload_is_summed_the_same_whatever_its_size(
+    size: int, implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(google_crc32c, "implementation", implementation)
+    payload = bytes(number % 251 for number in range(size))
+    packet = Packet(
+        packet_class=pb.PACKET_CLASS_UPDATE,
+        codec=pb.CODEC_DENSE_F32,
+        task_index=0,
+        device=1,
+        run_id=2,
+        update_id=3,
+        base_version=4,
+        first=0,
+        count=1,
+        sequence=0,
+        packets=1,
+        payload=payload,
+    )
+    data = packet.encode()
+    assert google_crc32c.value(data[:36] + payload).to_bytes(4, "little") == data[36:40]
+    assert parse_packet(data).payload == payload
+    for at in {40, 40 + size // 2, len(data) - 1} if size else set():
+        spoiled = bytearray(data)
+        spoiled[at] ^= 1
+        with pytest.raises(PacketError, match="CRC-32C"):
+            parse_packet(spoiled)
