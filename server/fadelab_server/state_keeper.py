@@ -179,7 +179,8 @@ class StateKeeper:
             # What the journal lacks, the snapshot must not have.
             await self.log.durable(end)
             await asyncio.to_thread(checkpoint.save, self._config.checkpoint_dir, meta, arrays)
-            self.log.release(needed_from)
+            # Deleting large files takes the kernel a while.
+            await asyncio.to_thread(self.log.release, needed_from)
 
     def _state(self, end: int) -> tuple[dict[str, object], Arrays]:
         metas = []

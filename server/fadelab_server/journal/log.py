@@ -30,7 +30,7 @@ class Log:
 
     A thread of its own writes, one write at a time: whoever appends never waits for the disk, and
     what comes during a write, or in the same turn of the event loop, is written together. To be used
-    from the event loop's thread.
+    from the event loop's thread, but for :meth:`release`.
 
     Args:
         directory: where the segments lie; it is made.
@@ -132,7 +132,7 @@ class Log:
         os.close(self._file)
 
     def release(self, before: int) -> None:
-        """Delete the segments that hold nothing from position ``before`` on."""
+        """Delete the segments that hold nothing from position ``before`` on, from any thread."""
         starts = segment_starts(self._directory)
         for start, following in itertools.pairwise(starts):
             if following <= before:
