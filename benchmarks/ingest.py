@@ -31,6 +31,7 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 from google.protobuf.message import Message
+from served import RUN_ID, cpu_s, join_request, peak_mib, serve_and_tell, server_config
 
 from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_proto import federation_pb2 as pb
@@ -48,15 +49,12 @@ from fadelab_proto.codecs import (
 )
 from fadelab_proto.packet import parse_packet
 from fadelab_proto.wire import (
-    PROTOCOL_VERSION,
     SERVICE,
     channel_options,
     parse_upload_part,
     serialize_part,
     server_options,
 )
-from fadelab_server.app import serve
-from fadelab_server.config import ServerConfig
 from fadelab_server.journal import log as journal_log
 from fadelab_server.scheduling import prefer_throughput
 
@@ -191,46 +189,23 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str, device
         shutil.rmtree(folder)
 
 
-def cpu_s(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_mib(process: int) -> float:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def run_server(
     folder: Path, arguments: argparse.Namespace, journal: str, devices: int, tell: int
 ) -> None:
-    dimension = arguments.dimension
-    initial = folder / "initial.npy"
-    np.save(initial, np.zeros(dimension, dtype=np.float32))
-    task = {"name": "bench", "dimension": dimension, "layout_hash": 1, "initial": initial}
-    config = ServerConfig.model_validate(
-        {
-            "run_id": 1,
-            "listen": "127.0.0.1:0",
-            "operator_socket": folder / "operator",
-            "events_dir": folder / "events",
-            "checkpoint_dir": folder / "checkpoint",
-            "devices": devices,
-            "tasks": [task],
-            "aggregation": {"kind": "fedavg"},
-            "stop": {"duration_s": 1e6},
-            "max_payload_bytes": PAYLOAD_BYTES,
-            "history_bytes": 0,
-            "accelerate": arguments.accelerate,
-            "upload_memory_bytes": 1 << 30,  # a journal that writes nothing cannot be read
-            "journal_sync": journal == "disk",
-        }
+    config = server_config(
+        folder,
+        dimension=arguments.dimension,
+        devices=devices,
+        max_payload_bytes=PAYLOAD_BYTES,
     )
+    changes = {
+        "accelerate": arguments.accelerate,
+        "upload_memory_bytes": 1 << 30,  # a journal that writes nothing cannot be read
+        "journal_sync": journal == "disk",
+    }
     if journal == "none":
         journal_log._write_whole = lambda file, pieces: None  # noqa: ARG005
-    asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))
+    serve_and_tell(config.model_copy(update=changes), tell)
 
 
 async def run_bare_server(dimension: int, kind: str, tell: int) -> None:
@@ -310,7 +285,9 @@ class Sender:
             stub = pb_grpc.FederationStub(channel)
             streams = []
             for device in range(len(self._sessions)):
-                joined = await stub.Join(self._join_request(device))
+                joined = await stub.Join(
+                    join_request(device, dimension=self._arguments.dimension, samples=SAMPLES)
+                )
                 self._sessions[device] = joined.session
                 streams.append(
                     stub.WatchDirectives(pb.WatchDirectivesRequest(session=joined.session))
@@ -339,7 +316,7 @@ class Sender:
             updates += len(self._sessions)
         per_update = 1e3 / updates
         return Rate(
-            updates / wall_s, per_update * server_s, per_update * sender_s, rss_mib(self._server)
+            updates / wall_s, per_update * server_s, per_update * sender_s, peak_mib(self._server)
         )
 
     async def _round(self, upload: Upload) -> "Instant":
@@ -352,7 +329,7 @@ class Sender:
 
     def _update(self, device: int) -> EncodedUpdate:
         identity = UpdateIdentity(
-            run_id=1,
+            run_id=RUN_ID,
             device=device,
             session=self._sessions[device],
             task_index=0,
@@ -375,18 +352,6 @@ class Sender:
                 last = reply
             if last and pb.UploadReply.FromString(last).status != pb.UPLOAD_STATUS_COMPLETE:
                 raise RuntimeError(f"the server answered {pb.UploadReply.FromString(last)}")
-
-    def _join_request(self, device: int) -> pb.JoinRequest:
-        offer = pb.TaskOffer(
-            name="bench", dimension=self._arguments.dimension, layout_hash=1, samples=SAMPLES
-        )
-        return pb.JoinRequest(
-            protocol_version=PROTOCOL_VERSION,
-            run_id=1,
-            device=device,
-            incarnation=device,
-            tasks=[offer],
-        )
 
 
 if __name__ == "__main__":

@@ -21,16 +21,24 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from served import (
+    RUN_ID,
+    cpu_s,
+    join_request,
+    peak_mib,
+    serve_and_tell,
+    server_config,
+    status,
+)
 
 from fadelab_agent.encoded_update import EncodedUpdate, UpdateIdentity, encode_update
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.codecs import DenseF32
-from fadelab_proto.wire import PROTOCOL_VERSION, SERVICE, channel_options, serialize_part
-from fadelab_server.app import serve
-from fadelab_server.config import ServerConfig
+from fadelab_proto.wire import SERVICE, channel_options, serialize_part
 
 DIMENSION = 1 << 18
+SAMPLES = 60
 _JOINED_AT_ONCE = 16
 
 
@@ -47,7 +55,13 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         try:
-            run_server(folder, arguments, writer)
+            config = server_config(
+                folder,
+                dimension=DIMENSION,
+                devices=arguments.streams,
+                max_payload_bytes=arguments.payload_bytes,
+            )
+            serve_and_tell(config, writer)
         finally:
             os._exit(0)
     os.close(writer)
@@ -64,40 +78,14 @@ def main() -> int:
 
 
 def report(server: int, arguments: argparse.Namespace, took_s: float, sent_s: float) -> None:
-    status = Path(f"/proc/{server}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in status)
-    cpu = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()
-    cpu_s = (int(cpu[11]) + int(cpu[12])) / os.sysconf("SC_CLK_TCK")
     print(
         f"{arguments.streams} streams of 1 MiB over {arguments.seconds:g} s: the last was taken after "
         f"{took_s:.2f} s ({took_s / arguments.seconds:.3f} of ideal), sent after {sent_s:.2f} s"
     )
     print(
-        f"server: at most {int(fields['VmHWM'].split()[0]) / 1024:.0f} MiB, "
-        f"{fields['Threads'].strip()} threads, {cpu_s:.1f} s of CPU"
+        f"server: at most {peak_mib(server):.0f} MiB, "
+        f"{status(server)['Threads']} threads, {cpu_s(server):.1f} s of CPU"
     )
-
-
-def run_server(folder: Path, arguments: argparse.Namespace, tell: int) -> None:
-    initial = folder / "initial.npy"
-    np.save(initial, np.zeros(DIMENSION, dtype=np.float32))
-    task = {"name": "bench", "dimension": DIMENSION, "layout_hash": 1, "initial": initial}
-    config = ServerConfig.model_validate(
-        {
-            "run_id": 1,
-            "listen": "127.0.0.1:0",
-            "operator_socket": folder / "operator",
-            "events_dir": folder / "events",
-            "checkpoint_dir": folder / "checkpoint",
-            "devices": arguments.streams,
-            "tasks": [task],
-            "aggregation": {"kind": "fedavg"},
-            "stop": {"duration_s": 1e6},
-            "max_payload_bytes": arguments.payload_bytes,
-            "history_bytes": 0,
-        }
-    )
-    asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))
 
 
 class Devices:
@@ -137,14 +125,14 @@ class Devices:
             updates = [
                 encode_update(
                     UpdateIdentity(
-                        run_id=1,
+                        run_id=RUN_ID,
                         device=device,
                         session=session,
                         task_index=0,
                         update_id=1,
                         base_version=0,
                         dimension=DIMENSION,
-                        samples=60,
+                        samples=SAMPLES,
                     ),
                     encoding,
                 )
@@ -164,14 +152,7 @@ class Devices:
     async def _join(
         self, channel: grpc.aio.Channel, device: int, gate: asyncio.Semaphore
     ) -> tuple[int, grpc.aio.UnaryStreamCall[pb.WatchDirectivesRequest, pb.Directive]]:
-        offer = pb.TaskOffer(name="bench", dimension=DIMENSION, layout_hash=1, samples=60)
-        request = pb.JoinRequest(
-            protocol_version=PROTOCOL_VERSION,
-            run_id=1,
-            device=device,
-            incarnation=device,
-            tasks=[offer],
-        )
+        request = join_request(device, dimension=DIMENSION, samples=SAMPLES)
         async with gate:
             stub = pb_grpc.FederationStub(channel)
             joined = await stub.Join(request)
