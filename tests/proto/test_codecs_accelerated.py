@@ -53,6 +53,8 @@ USERS: dict[str, Codec] = {
     "top": TopK(1 << 20),
     "top of float16": TopK(1 << 20, DenseF16()),
     "top of 4 bits": TopK(1 << 20, Uniform(4)),
+    "top of 4 bits, blocks": TopK(1 << 20, Uniform(4, BLOCKS)),
+    "top of 13 bits, literal": TopK(1 << 20, Uniform(13), "paper"),
 }
 
 
@@ -150,6 +152,52 @@ def same_set(indices: Index, n: int) -> None:
         alike(lambda k=k: indices_in(coded, k, n))
 
 
+@pytest.mark.parametrize("make", [random_set, clustered_set])
+@pytest.mark.parametrize(
+    ("k", "n"),
+    [(1, 1), (1, 2**31), (5, 2**31), (100, 500), (128, 10**9), (1500, 10**8), (1500, 10**5)],
+)
+def test_sets_are_read_by_the_kernel(make: Callable[..., Index], k: int, n: int) -> None:
+    """What the compiled form leaves to numpy's would pass every other test here."""
+    indices = make(k, min(n, 10**6), 3) * (n // min(n, 10**6))
+    coded = encode_indices(indices, n)
+    with compiled():
+        found = kernels.in_use.indices(np.frombuffer(coded, dtype=np.uint8), k, n)
+    assert found is not None
+    assert np.array_equal(found, indices)
+    assert found.dtype == np.int64
+
+
+def test_every_step_of_divisors_is_read_by_the_kernel() -> None:
+    draw = np.random.default_rng(8)
+    gaps = np.concatenate([draw.integers(0, 1 + 2 ** (i / 2), 128) for i in range(52)])
+    for runs in (gaps, gaps[::-1], draw.permutation(gaps.reshape(-1, 128)).ravel()[:-9]):
+        indices = np.cumsum(runs + 1) - 1
+        n = int(indices[-1]) + 1
+        same_set(indices, n)
+        coded = np.frombuffer(encode_indices(indices, n), dtype=np.uint8)
+        with compiled():
+            assert kernels.in_use.indices(coded, len(indices), n) is not None
+            assert kernels.in_use.indices(coded, len(indices), n - 1) is None
+
+
+def test_damaged_sets_end_alike() -> None:
+    """In particular, nothing is read or written out of place, wherever fields seem to begin."""
+    draw = np.random.default_rng(5)
+    ends = set()
+    for make, k, n in ((random_set, 300, 9000), (clustered_set, 700, 9000), (random_set, 40, 90)):
+        coded = np.frombuffer(encode_indices(make(k, n, 1), n), dtype=np.uint8)
+        for turn in range(700):
+            data = np.append(coded, draw.integers(0, 256, turn % 3, dtype=np.uint8))
+            data = data[: max(1, len(data) - int(draw.integers(0, 20)) * (turn % 4 == 0))]
+            spots = draw.integers(0, min(len(data), 8 ** (1 + turn % 4)), turn % 3)
+            data[spots] = draw.integers(0, 256, len(spots))
+            data[0] = 1 + turn % 3 if turn % 5 == 0 else data[0]
+            end = alike(lambda data=data, k=k, n=n: indices_in(data.tobytes(), k, n))
+            ends.add(end if isinstance(end, str) else "read")
+    assert len(ends) > 5
+
+
 def indices_in(coded: bytes, k: int, n: int) -> object:
     try:
         return decode_indices(coded, k=k, n=n).tobytes()
@@ -180,15 +228,23 @@ def test_values_may_lie_anywhere() -> None:
     draw = np.random.default_rng(4)
     values = draw.standard_normal(500).astype(np.float32)
     halves = draw.integers(0, 0x7C00, 500, dtype=np.uint16)
-    indices = np.arange(0, 1000, 2)
+    indices = np.arange(500) + 400
 
     def ends() -> object:
         every_other = np.ones(2000, dtype=np.float32)[::2]
         kernels.in_use.add(every_other[:500], straddling(values), 3.0)
         kernels.in_use.add_at(every_other, indices, straddling(values), 3.0)
-        wide = np.empty(500, dtype=np.float32)
-        assert kernels.in_use.widen(straddling(halves), wide)
-        return every_other.tobytes(), wide.tobytes()
+        packed = straddling(halves)
+        segment = codecs.decode(DenseF16.NUMBER, packed.tobytes(), first=0, count=500)
+        anywhere = kernels.in_use.float16(packed)
+        assert anywhere is not None
+        for own in (segment, Segment(0, anywhere), Segment(3, anywhere, indices)):
+            own.add_to(every_other[: 500 if own.indices is None else 1000], 0.7)
+        return (
+            every_other.tobytes(),
+            segment.values.tobytes(),
+            Segment(0, anywhere).values.tobytes(),
+        )
 
     alike(ends)
 
@@ -200,6 +256,12 @@ def test_nothing_is_written_beyond_a_vector(indices: list[int]) -> None:
         Segment(0, values, np.array(indices)).add_to(np.zeros(10, dtype=np.float32))
     with compiled(), pytest.raises(ValueError, match="shape"):
         Segment(5, np.ones(6, dtype=np.float32)).add_to(np.zeros(10, dtype=np.float32), 2.0)
+    for codec in (Uniform(4), Uniform(13), DenseF16()):
+        chunk = encode(codec, np.ones(len(indices), dtype=np.float32)).chunks[0]
+        with compiled():
+            content = codecs.decode(chunk.codec, chunk.payload, first=0, count=len(indices)).content
+            with pytest.raises(IndexError):
+                Segment(0, content, np.array(indices)).add_to(np.zeros(10, dtype=np.float32))
     chunk = encode(Uniform(8), np.ones(6, dtype=np.float32)).chunks[0]
     with compiled(), pytest.raises(ValueError, match="shape"):
         codecs.decode(chunk.codec, chunk.payload, first=5, count=6).add_to(np.zeros(10), 2.0)

@@ -10,19 +10,21 @@ import numpy as np
 from numba import types
 
 from fadelab_proto.codecs import plain_kernels
-from fadelab_proto.codecs.accelerated_indices import golomb_positions, ones
+from fadelab_proto.codecs.accelerated_halves import float16
+from fadelab_proto.codecs.accelerated_indices import indices
 from fadelab_proto.codecs.compiling import compiled, read, ready, written
-from fadelab_proto.codecs.plain_kernels import F32, F64, U8, U16, Codes, Index, Scales
+from fadelab_proto.codecs.plain_kernels import F32, F64, U8, Codes, Index, Scales
 
 __all__ = [
     "add",
     "add_at",
+    "add_half_levels_at",
     "add_levels",
-    "golomb_positions",
+    "add_levels_at",
+    "float16",
     "half_bytes",
+    "indices",
     "levels",
-    "ones",
-    "widen",
 ]
 
 _U8, _U16 = read(types.uint8), read(types.uint16)
@@ -50,9 +52,11 @@ def add(vector: F32 | F64, values: F32, weight: float) -> None:  # noqa: D103
 
 @compiled(*(_YES(written(own), _I64, _F32, own) for own in _PRECISIONS))
 def _add_at(vector: F32 | F64, indices: Index, values: F32, weight: Any) -> bool:
+    limit = np.uint64(len(vector))
     for at in range(len(indices)):
-        index = indices[at]
-        if index < 0 or index >= len(vector):
+        # One that is negative becomes a large one.
+        index = np.uint64(indices[at])
+        if index >= limit:
             return False
         vector[index] += values[at] * weight
     return True
@@ -155,6 +159,87 @@ def add_levels(  # noqa: D103
     _add_levels(codes, first, scales.starts, scales.factors, _offsets(scales), vector, exact)
 
 
+@compiled(
+    *(
+        _YES(own, _NUMBER, _I64, _F32, _F32, written(precision), _I64, precision)
+        for own in _CODES
+        for precision in _PRECISIONS
+    )
+)
+def _add_levels_at(  # noqa: PLR0917 (likewise)
+    codes: Codes,
+    first: int,
+    starts: Index,
+    factors: F32,
+    offsets: F32,
+    vector: F32 | F64,
+    indices: Index,
+    weight: Any,
+) -> bool:
+    group = np.searchsorted(starts, first, side="right") - 1
+    at, limit = 0, np.uint64(len(vector))
+    while at < len(codes):
+        end = min(len(codes), starts[group + 1] - first) if group + 1 < len(starts) else len(codes)
+        factor, offset = factors[group], offsets[group]
+        for own in range(at, end):
+            index = np.uint64(indices[own])
+            if index >= limit:
+                return False
+            vector[index] += (np.float32(codes[own]) * factor + offset) * weight
+        at = end
+        group += 1
+    return True
+
+
+def add_levels_at(  # noqa: D103, PLR0917
+    codes: Codes,
+    first: int,
+    scales: Scales,
+    vector: F32 | F64,
+    indices: Index,
+    weight: float,
+) -> None:
+    if not ready(codes, vector, indices) or len(codes) != len(indices):
+        plain_kernels.add_levels_at(codes, first, scales, vector, indices, weight)
+        return
+    exact, offsets = vector.dtype.type(weight), _offsets(scales)
+    starts, factors = scales.starts, scales.factors
+    if not _add_levels_at(codes, first, starts, factors, offsets, vector, indices, exact):
+        raise IndexError(f"an index is not below {len(vector)}")
+
+
+@compiled(
+    *(_YES(_U8, types.float32, types.float32, written(own), _I64, own) for own in _PRECISIONS)
+)
+def _add_half_levels_at(  # noqa: PLR0917 (likewise)
+    packed: U8, factor: Any, offset: Any, vector: F32 | F64, indices: Index, weight: Any
+) -> bool:
+    levels, limit = np.empty(16, dtype=np.float32), np.uint64(len(vector))
+    for code in range(16):
+        levels[code] = np.float32(code) * factor + offset
+    for own in range(len(indices)):
+        at, index = np.uint64(own), np.uint64(indices[own])
+        if index >= limit:
+            return False
+        octet = np.uint64(packed[at >> np.uint64(1)])
+        half = (octet >> ((at & np.uint64(1)) << np.uint64(2))) & np.uint64(15)
+        vector[index] += levels[half] * weight
+    return True
+
+
+def add_half_levels_at(  # noqa: D103
+    packed: U8, scales: Scales, vector: F32 | F64, indices: Index, weight: float
+) -> None:
+    if len(scales.starts) > 1 or not ready(vector, indices) or 2 * len(packed) < len(indices):
+        codes = half_bytes(packed, len(indices))
+        add_levels_at(codes, 0, scales, vector, indices, weight)
+        return
+    factor, offset = scales.factors[0], _offsets(scales)[0]
+    exact = vector.dtype.type(weight)
+    if not _add_half_levels_at(packed, factor, offset, vector, indices, exact):
+        raise IndexError(f"an index is not below {len(vector)}")
+
+
 def _offsets(scales: Scales) -> F32:
     """Return -0 where nothing is to be added: unlike 0, it changes no number, not even -0."""
     if scales.offsets is not None:
@@ -175,22 +260,3 @@ def half_bytes(packed: U8, count: int) -> U8:  # noqa: D103
     numbers = np.empty(count, dtype=np.uint8)
     _half_bytes(packed[: (count + 1) // 2], numbers)
     return numbers
-
-
-@compiled(_YES(_U16, written(types.float32)))
-def _widen(halves: U16, values: F32) -> bool:
-    bits, infinite = values.view(np.uint32), False
-    for at in range(len(halves)):
-        magnitude = halves[at] & np.uint16(0x7FFF)
-        infinite |= magnitude >= np.uint16(0x7C00)
-        sign = np.uint32(halves[at] & np.uint16(0x8000)) << np.uint32(16)
-        bits[at] = sign | (np.uint32(magnitude) << np.uint32(13))
-    for at in range(len(halves)):
-        values[at] *= np.float32(2.0**112)
-    return not infinite
-
-
-def widen(halves: U16, values: F32) -> bool:  # noqa: D103
-    if not ready(halves):
-        halves = halves.copy()
-    return _widen(halves, values)

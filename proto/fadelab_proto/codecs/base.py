@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.codecs import kernels
+from fadelab_proto.codecs.kernels import Computed
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -62,29 +63,13 @@ class Part(Enum):
     """Absolute values of entries, >= 0."""
 
 
-class Computed(Protocol):
-    """Values that are computed when they are needed; they are finite, whatever the payload holds."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-    def values(self) -> F32:
-        """Return them."""
-        ...
-
-    def add_to(self, vector: F32 | F64, weight: float) -> None:
-        """Add them ``weight`` times to a vector of their length, in its precision."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Decoded entries of a vector: values at ``first + indices``, or consecutive if None."""
 
     first: int
     content: F32 | Computed
-    """The values, or what computes them; only where there are no indices."""
+    """The values, or what computes them."""
     indices: Index | None = None
     """Strictly increasing."""
     part: Part = Part.VALUES
@@ -108,13 +93,19 @@ class Segment:
     def add_to(self, vector: F32 | F64, weight: float = 1.0) -> None:
         """Add ``weight`` times the values to ``vector`` in place, in the vector's precision."""
         if self.indices is not None:
-            kernels.in_use.add_at(vector[self.first :], self.indices, self.values, weight)
+            self._add_at(vector[self.first :], self.indices, weight)
             return
         covered = vector[self.first : self.first + len(self.content)]
         if isinstance(self.content, np.ndarray):
             kernels.in_use.add(covered, self.content, weight)
         else:
             self.content.add_to(covered, weight)
+
+    def _add_at(self, vector: F32 | F64, indices: Index, weight: float) -> None:
+        if isinstance(self.content, np.ndarray):
+            kernels.in_use.add_at(vector, indices, self.content, weight)
+        else:
+            self.content.add_at(vector, indices, weight)
 
     def copy_to(self, vector: F32) -> None:
         """Overwrite the covered entries of ``vector`` with the values."""

@@ -10,7 +10,8 @@ code, but only all fields together are of use.
 The first code of eight is in the lowest bit, that of two in the lower half byte.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,13 +121,15 @@ def unpack_fields(fields: Sequence[U8], bits: int, at: int, count: int) -> Codes
     return codes
 
 
-def _fields(bits: int) -> Iterator[tuple[int, int]]:
-    """Yield the lowest bit and the number of bits of each field."""
-    shift = 0
+@cache
+def _fields(bits: int) -> tuple[tuple[int, int], ...]:
+    """Return the lowest bit and the number of bits of each field."""
+    fields, shift = [], 0
     while shift < bits:
         width = next(width for width in (8, 4, 1) if width <= bits - shift)
-        yield shift, width
+        fields.append((shift, width))
         shift += width
+    return tuple(fields)
 
 
 def _field_size(width: int, count: int) -> int:

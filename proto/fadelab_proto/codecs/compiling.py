@@ -7,19 +7,20 @@ from 0 over whole arrays, which is what the compiler turns into vector instructi
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from fadelab_proto.codecs.plain_kernels import U8
-
-U64 = NDArray[np.uint64]
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def read(kind: Any) -> Any:
     """Return the type of an array that is only read."""
     return types.Array(kind, 1, "C", readonly=True)
+
+
+def anywhere(kind: Any) -> Any:
+    """Return the type of an array that is only read and may begin at any byte."""
+    return types.Array(kind, 1, "C", readonly=True, aligned=False)
 
 
 def written(kind: Any) -> Any:
@@ -42,10 +43,3 @@ def compiled(*signatures: Any) -> Callable[[_F], _F]:
 def ready(*arrays: NDArray[Any]) -> bool:
     """Return whether arrays lie in memory as kernels expect; packets may begin at any byte."""
     return all(array.flags.c_contiguous and array.flags.aligned for array in arrays)
-
-
-def words(data: U8) -> U64:
-    """Return bytes as words of 64 bits, with at least eight bytes of 0 at the end."""
-    padded = np.zeros(len(data) // 8 * 8 + 16, dtype=np.uint8)
-    padded[: len(data)] = data
-    return padded.view(np.uint64)

@@ -54,10 +54,10 @@ class DenseF16:
         if len(payload) != 2 * count:
             raise CodecError(f"{len(payload)} payload bytes cannot be {count} float16 values")
         halves = np.frombuffer(payload, dtype="<u2").astype(np.uint16, copy=False)
-        values = np.empty(count, dtype=np.float32)
-        if not kernels.in_use.widen(halves, values):
+        content = kernels.in_use.float16(halves)
+        if content is None:
             raise CodecError("the payload holds a value that is not finite")
-        return Segment(first, values, largest=LARGEST)
+        return Segment(first, content, largest=LARGEST)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:  # noqa: ARG002
         """Return ``16 * dimension``: packets add no payload bits of their own."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fadelab_proto.codecs import kernels
 from fadelab_proto.codecs.base import F32, F64, CodecError, Index, check_finite
-from fadelab_proto.codecs.bit_planes import MAX_BITS, Codes
+from fadelab_proto.codecs.bit_planes import MAX_BITS, U8, Codes
 from fadelab_proto.codecs.group_views import by_group, groups_within
 from fadelab_proto.codecs.groups import Groups, read_groups, write_groups
 from fadelab_proto.codecs.plain_kernels import Scales
@@ -69,9 +69,16 @@ class Grids:
         grids = Grids(starts, values[: len(starts)] if lows else np.zeros_like(steps), steps)
         # Even a grid from -max to max has unused levels beyond its ends, but not many.
         most = min(_LARGEST, 4 * _LARGEST / (2**bits - 1))
-        if not (np.isfinite(values).all() and ((steps >= 0) & (steps <= most)).all()):
+        if not _all_between(grids.lows, -_LARGEST, _LARGEST) or not _all_between(steps, 0, most):
             raise CodecError("the payload holds a grid that is not one of finite numbers")
         return grids, rest[size:]
+
+
+def _all_between(values: F32, least: float, most: float) -> bool:
+    """Return whether all are within bounds, which NaN is not."""
+    if len(values) == 1:  # the usual case, in a tenth of the time
+        return least <= float(values[0]) <= most
+    return bool(((values >= least) & (values <= most)).all())
 
 
 def blocks(count: int) -> Iterator[tuple[int, int]]:
@@ -92,6 +99,7 @@ class Levels:
         highest: the largest code that there can be.
         unit: steps between one code and the next; a power of 2.
         shift: steps from ``low`` to code 0.
+        halves: all codes as half bytes, if that is how they came.
 
     """
 
@@ -104,28 +112,24 @@ class Levels:
         highest: int,
         unit: int = 1,
         shift: float = 0,
+        halves: U8 | None = None,
     ) -> None:
         lows, steps = grids.lows, grids.steps
-        exact_steps = steps.astype(np.float64)
-        beyond = np.abs(lows.astype(np.float64)) + exact_steps * 2**MAX_BITS > _LARGEST
-        self._shrunk: F32 | None = None
-        if beyond.any():
-            # Where a sum could overflow on its way, it is taken sixteen times smaller.
-            self._shrunk = np.where(beyond, np.float32(1 / 16), np.float32(1))
+        self._shrunk = _shrinking(lows, steps)
+        if self._shrunk is not None:
             lows, steps = lows * self._shrunk, steps * self._shrunk
         offsets = lows + steps * np.float32(shift)
         self._codes = codes
         self._count = count
         self._highest = highest
+        self._halves = halves
         self._scales = Scales(
             grids.starts, steps * np.float32(unit), offsets if offsets.any() else None
         )
-        ends = offsets.astype(np.float64)
-        if self._shrunk is not None:
-            ends /= self._shrunk
-        largest = max(-ends.min(initial=0), (ends + exact_steps * (unit * highest)).max(initial=0))
+        ends = offsets if self._shrunk is None else offsets.astype(np.float64) / self._shrunk
         # A little more than that, for what rounding may have added.
-        self.largest = min(_LARGEST, float(largest) * (1 + 2.0**-20))
+        largest = _largest(ends, grids.steps, unit * highest) * (1 + 2.0**-20)
+        self.largest = min(_LARGEST, largest)
         """No value is larger in magnitude."""
 
     def __len__(self) -> int:
@@ -157,6 +161,23 @@ class Levels:
             values = np.empty(last - first, dtype=np.float32)
             self._write(first, codes, values)
             kernels.in_use.add(target, values, weight)
+
+    def add_at(self, vector: F32 | F64, indices: Index, weight: float) -> None:
+        """Do as :meth:`add_to` at increasing indices, as many as there are codes.
+
+        Raises:
+            IndexError: if an index is beyond the vector.
+
+        """
+        if self._shrunk is not None:
+            kernels.in_use.add_at(vector, indices, self.values(), weight)
+            return
+        if self._halves is not None:
+            kernels.in_use.add_half_levels_at(self._halves, self._scales, vector, indices, weight)
+            return
+        for first, last in blocks(self._count):
+            codes, own = self._codes(first, last), indices[first:last]
+            kernels.in_use.add_levels_at(codes, first, self._scales, vector, own, weight)
 
     def add_signed_to(
         self,
@@ -197,6 +218,24 @@ class Levels:
             limit = pick(_LARGEST * self._shrunk)
             np.clip(view, -limit, limit, out=view)
             np.divide(view, pick(self._shrunk), out=view)
+
+
+def _shrinking(lows: F32, steps: F32) -> F32 | None:
+    """Return what grids are multiplied by so that no sum overflows on its way; None if by 1."""
+    if len(steps) == 1 and abs(float(lows[0])) + float(steps[0]) * 2**MAX_BITS <= _LARGEST:
+        return None
+    beyond = np.abs(lows.astype(np.float64)) + steps.astype(np.float64) * 2**MAX_BITS > _LARGEST
+    return np.where(beyond, np.float32(1 / 16), np.float32(1)) if beyond.any() else None
+
+
+def _largest(ends: F32 | F64, steps: F32, intervals: int) -> float:
+    """Return the largest magnitude of grids with one of their ends at ``ends``."""
+    if len(steps) == 1:
+        end = float(ends[0])
+        return max(0.0, -end, end + float(steps[0]) * intervals)
+    low = ends.astype(np.float64)
+    high = low + steps.astype(np.float64) * intervals
+    return float(max(-low.min(initial=0), high.max(initial=0)))
 
 
 def largest_magnitudes(vector: F32, starts: Index) -> F32:

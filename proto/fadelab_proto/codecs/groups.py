@@ -83,8 +83,9 @@ def read_groups(payload: memoryview, count: int, *, scale_bytes: int) -> tuple[I
         CodecError: if the payload does not begin with groups of that many coordinates.
 
     """
-    number, rest = _take(payload, 1)
-    groups = int(number[0])
+    if len(payload) < _NUMBER.size:
+        raise CodecError("the payload ends within the description of its groups")
+    (groups,), rest = _NUMBER.unpack_from(payload), payload[_NUMBER.size :]
     if not 1 <= groups <= min(count, len(payload) // scale_bytes):
         raise CodecError(
             f"{len(payload)} payload bytes cannot scale {groups} groups of {count} coordinates"

@@ -36,16 +36,23 @@ from numpy.typing import NDArray
 
 from fadelab_proto.codecs import kernels
 from fadelab_proto.codecs.base import CodecError, Index
-from fadelab_proto.codecs.plain_kernels import GolombRuns, read_low_bits, rows_of_planes
+from fadelab_proto.codecs.plain_kernels import (
+    GolombRuns,
+    golomb_positions,
+    ones,
+    read_low_bits,
+    rows_of_planes,
+)
 
 U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
 
-_RUN = 128
+RUN = 128
+"""Most gaps that share a divisor of their own."""
 _STEPS = 62
-_LOW_BITS = np.array([0, *((i + 1) // 2 if i % 2 else i // 2 - 1 for i in range(1, _STEPS))])
-_FACTOR = np.array([1, *(1 if i % 2 else 3 for i in range(1, _STEPS))])
-_DIVISOR = _FACTOR << _LOW_BITS
+LOW_BITS = np.array([0, *((i + 1) // 2 if i % 2 else i // 2 - 1 for i in range(1, _STEPS))])
+FACTORS = np.array([1, *(1 if i % 2 else 3 for i in range(1, _STEPS))])
+_DIVISOR = FACTORS << LOW_BITS
 # Mean gap up to which a divisor is better than the next; 1 / ln 2 in the limit (R. Gallager and
 # D. van Voorhis 1975), and within 1.2 % of the exact one for small divisors.
 _UP_TO_MEAN = 1.45 * np.sqrt(_DIVISOR[:-1] * _DIVISOR[1:]) - 0.45
@@ -107,7 +114,13 @@ def decode_indices(data: bytes | memoryview, *, k: int, n: int) -> Index:
     # In every code, an index takes at least a bit of what follows the first byte or of that byte.
     if not 1 <= k <= n or k > 8 * len(data):
         raise CodecError(f"{len(data)} bytes cannot code {k} indices out of {n}")
-    reader = _Reader(np.frombuffer(data, dtype=np.uint8))
+    octets = np.frombuffer(data, dtype=np.uint8)
+    compiled = kernels.in_use.indices(octets, k, n)
+    return _decode(octets, k, n) if compiled is None else compiled
+
+
+def _decode(octets: U8, k: int, n: int) -> Index:
+    reader = _Reader(octets)
     code = int(reader.take(1)[0])
     increasing = True
     if code == IndexCode.BITMAP:
@@ -158,9 +171,9 @@ def _choose_steps(indices: Index) -> tuple[Index, float]:
     mean = np.array([(indices[-1] + 1 - k) / k])
     step = np.searchsorted(_UP_TO_MEAN, mean)
     bits = k * float(_expected_golomb_bits(step, mean)[0])
-    if k < 2 * _RUN:
+    if k < 2 * RUN:
         return step, bits
-    runs = -(-k // _RUN)
+    runs = -(-k // RUN)
     ends = np.minimum(np.arange(1, runs + 1) * -(-k // runs), k)
     sizes = np.diff(ends, prepend=0)
     means = np.diff(indices[ends - 1], prepend=-1) / sizes - 1
@@ -173,7 +186,7 @@ def _choose_steps(indices: Index) -> tuple[Index, float]:
 def _expected_golomb_bits(step: Index | int, mean: NDArray[np.float64] | float) -> Any:
     """Return the mean bits of gaps that are geometrically distributed with this mean."""
     passed = (mean / (1 + mean)) ** _DIVISOR[step]
-    return 1 + passed / (1 - passed) + _LOW_BITS[step] + 1.6 * (_FACTOR[step] == 3)
+    return 1 + passed / (1 - passed) + LOW_BITS[step] + 1.6 * (FACTORS[step] == 3)
 
 
 def _write_golomb(gaps: U32, steps: Index) -> bytes:
@@ -184,10 +197,10 @@ def _write_golomb(gaps: U32, steps: Index) -> bytes:
     order = _order(steps)
     steps = steps[order]
     runs = _runs(gaps, len(steps))[order]
-    low_bits = _LOW_BITS[steps]
+    low_bits = LOW_BITS[steps]
     parts.append(_write_low_bits(runs, low_bits))
     quotients = runs >> low_bits[:, np.newaxis].astype(np.uint32)
-    ternary = np.flatnonzero(_FACTOR[steps] == 3)
+    ternary = np.flatnonzero(FACTORS[steps] == 3)
     if len(ternary):
         high = quotients[ternary]
         thirds = high // np.uint32(3)
@@ -201,14 +214,14 @@ def _read_golomb(reader: _Reader, k: int, *, adaptive: bool) -> Index:
     steps = reader.take(1).astype(np.int64)
     if adaptive:
         size = int.from_bytes(reader.take(4).tobytes(), "little")
-        differences = _read_unary(reader.take(size), -(-k // _RUN) - 1)
+        differences = _read_unary(reader.take(size), -(-k // RUN) - 1)
         steps = np.cumsum(np.concatenate((steps, _unfold(differences))))
     if steps.min() < 0 or steps.max() >= _STEPS:
         raise CodecError("the payload names a divisor that does not exist")
     order = _order(steps)
     steps = steps[order]
     length = -(-k // len(steps))
-    low_bits, ternary = _LOW_BITS[steps], _FACTOR[steps] == 3
+    low_bits, ternary = LOW_BITS[steps], FACTORS[steps] == 3
     runs = GolombRuns(
         planes=reader.take(_bytes(int(low_bits.sum()) * length)),
         digits=reader.take(-(-int(np.count_nonzero(ternary)) * length // 5)),
@@ -218,7 +231,7 @@ def _read_golomb(reader: _Reader, k: int, *, adaptive: bool) -> Index:
         order=order,
         length=length,
     )
-    positions = kernels.in_use.golomb_positions(runs)
+    positions = golomb_positions(runs)
     if positions is None:
         raise CodecError(f"the payload does not hold {k} indices")
     # What fills the last run up are gaps of 0.
@@ -238,7 +251,7 @@ def _runs(gaps: U32, number: int) -> U32:
 def _order(steps: Index) -> Index:
     """Return the order of falling low bits, in which each bit plane covers the first runs."""
     # Short numbers are sorted by counting.
-    return np.argsort(-_LOW_BITS[steps].astype(np.int8), kind="stable")
+    return np.argsort(-LOW_BITS[steps].astype(np.int8), kind="stable")
 
 
 def _fold(differences: Index) -> Index:
@@ -302,7 +315,7 @@ def _pack(bits: NDArray[np.bool_] | U8) -> bytes:
 
 def _ones(data: U8, size: int) -> Index:
     """Return the positions of the bits that are set; there must be ``size``."""
-    positions = kernels.in_use.ones(data, size)
+    positions = ones(data, size)
     if positions is None:
         raise CodecError(f"the payload does not hold {size} indices")
     return positions

@@ -8,11 +8,36 @@ through memory once where numpy goes several times, and lets go of the interpret
 from typing import Protocol
 
 from fadelab_proto.codecs import plain_kernels
-from fadelab_proto.codecs.plain_kernels import F32, F64, U8, U16, Codes, GolombRuns, Index, Scales
+from fadelab_proto.codecs.plain_kernels import F32, F64, U8, U16, Codes, Index, Scales
 
 
 class AccelerationError(RuntimeError):
     """What the accelerated kernels need is not installed."""
+
+
+class Computed(Protocol):
+    """Values that are computed when they are needed; they are finite, whatever the payload holds."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def values(self) -> F32:
+        """Return them."""
+        ...
+
+    def add_to(self, vector: F32 | F64, weight: float) -> None:
+        """Add them ``weight`` times to a vector of their length, in its precision."""
+        ...
+
+    def add_at(self, vector: F32 | F64, indices: Index, weight: float) -> None:
+        """Add them ``weight`` times at indices, which increase.
+
+        Raises:
+            IndexError: if an index is beyond the vector.
+
+        """
+        ...
 
 
 class Kernels(Protocol):
@@ -41,20 +66,45 @@ class Kernels(Protocol):
         """Do as :meth:`levels` and then :meth:`add`; ``vector`` covers the same coordinates."""
         ...
 
+    def add_levels_at(  # noqa: PLR0917 (codes, where they are added, and how)
+        self,
+        codes: Codes,
+        first: int,
+        scales: Scales,
+        vector: F32 | F64,
+        indices: Index,
+        weight: float,
+    ) -> None:
+        """Do as :meth:`levels` and then :meth:`add_at`; ``indices`` are those of these codes."""
+        ...
+
+    def add_half_levels_at(
+        self, packed: U8, scales: Scales, vector: F32 | F64, indices: Index, weight: float
+    ) -> None:
+        """Do as :meth:`add_levels_at` with all codes of a packet, as :meth:`half_bytes` has them."""
+        ...
+
     def half_bytes(self, packed: U8, count: int) -> U8:
         """Return ``count`` numbers below 16, the first of each two from the lower half byte."""
         ...
 
-    def widen(self, halves: U16, values: F32) -> bool:
-        """Write the float32 of each float16; return whether all are finite."""
+    def float16(self, halves: U16) -> F32 | Computed | None:
+        """Return the float32 of each float16, or what computes them; None if not all are finite."""
         ...
 
-    def ones(self, data: U8, size: int) -> Index | None:
-        """Return the positions of the bits that are set, lowest bit first; None if not ``size``."""
-        ...
+    def indices(self, data: U8, k: int, n: int) -> Index | None:
+        """Return the indices of a set in any code of ``index_sets`` if this form can.
 
-    def golomb_positions(self, runs: GolombRuns) -> Index | None:
-        """Return the positions that gaps lead to; None if there are not as many quotients as gaps."""
+        Args:
+            data: the whole set, at least a byte.
+            k: how many indices it must hold, at most eight for each byte.
+            n: what they must be below.
+
+        Returns:
+            None if the set is damaged, its code is not one of this form, or this form has none:
+            ``index_sets`` then reads it and says what is wrong with it.
+
+        """
         ...
 
 

@@ -10,6 +10,7 @@ from fadelab_proto.codecs.group_views import by_group
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 U32 = NDArray[np.uint32]
+I32 = NDArray[np.int32]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -92,6 +93,25 @@ def add_levels(  # noqa: D103
     add(vector, values, weight)
 
 
+def add_levels_at(  # noqa: D103, PLR0917
+    codes: Codes,
+    first: int,
+    scales: Scales,
+    vector: F32 | F64,
+    indices: Index,
+    weight: float,
+) -> None:
+    values = np.empty(len(codes), dtype=np.float32)
+    levels(codes, first, scales, values)
+    add_at(vector, indices, values, weight)
+
+
+def add_half_levels_at(  # noqa: D103
+    packed: U8, scales: Scales, vector: F32 | F64, indices: Index, weight: float
+) -> None:
+    add_levels_at(half_bytes(packed, len(indices)), 0, scales, vector, indices, weight)
+
+
 def half_bytes(packed: U8, count: int) -> U8:  # noqa: D103
     pairs = packed[: (count + 1) // 2].astype("<u2")
     pairs |= pairs << 4
@@ -99,11 +119,12 @@ def half_bytes(packed: U8, count: int) -> U8:  # noqa: D103
     return pairs.view(np.uint8)[:count]
 
 
-def widen(halves: U16, values: F32) -> bool:  # noqa: D103
+def float16(halves: U16) -> F32 | None:  # noqa: D103
+    values = np.empty(len(halves), dtype=np.float32)
     for at in range(0, len(halves), _BLOCK):
         if not _widen_block(halves[at : at + _BLOCK], values[at : at + _BLOCK]):
-            return False
-    return True
+            return None
+    return values
 
 
 def _widen_block(halves: U16, values: F32) -> bool:
@@ -121,14 +142,20 @@ def _widen_block(halves: U16, values: F32) -> bool:
 # -- indices ------------------------------------------------------------------------------------------
 
 
-def ones(data: U8, size: int) -> Index | None:  # noqa: D103
+def indices(data: U8, k: int, n: int) -> None:  # noqa: ARG001, D103
+    return None
+
+
+def ones(data: U8, size: int) -> Index | None:
+    """Return the positions of the bits that are set, lowest bit first; None if not ``size``."""
     bits = np.unpackbits(data, bitorder="little").view(np.bool_)
     if np.count_nonzero(bits) != size:
         return None
     return np.flatnonzero(bits).astype(np.int64, copy=False)
 
 
-def golomb_positions(runs: GolombRuns) -> Index | None:  # noqa: D103
+def golomb_positions(runs: GolombRuns) -> Index | None:
+    """Return the positions that gaps lead to; None if there are not as many quotients as gaps."""
     low_bits, length = runs.low_bits, runs.length
     shape = (len(low_bits), length)
     distances = _unary(runs.quotients, shape[0] * length)

@@ -105,13 +105,13 @@ class TopK:
         rest = memoryview(payload)[_HEAD.size :]
         indices = decode_indices(rest[:index_bytes], k=entries, n=count)
         inner = codecs.decode(number, rest[index_bytes:], first=0, count=entries)
-        values = inner.values
-        if inner.part is not Part.VALUES or inner.refines or len(values) != entries:
+        content = inner.content
+        if inner.part is not Part.VALUES or inner.refines or len(content) != entries:
             raise CodecError(f"the payload does not hold the values of {entries} entries")
-        if not values.flags.aligned:
+        if isinstance(content, np.ndarray) and not content.flags.aligned:
             # Adding at indices takes ten times as long if the values straddle words.
-            values = values.copy()
-        return Segment(first, values, indices, largest=inner.largest)
+            content = content.copy()
+        return Segment(first, content, indices, largest=inner.largest)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:
         """Return the payload bits if every set of indices is equally likely; it grows with k.

@@ -203,6 +203,7 @@ class Uniform:
             highest=2**held - 1,
             unit=unit,
             shift=(unit - 1) / 2 if top else (unit - 2 ** (highest + 1)) / 2,
+            halves=fields[0] if held == 4 else None,
         )
         return Segment(first, levels, refines=not top, largest=levels.largest)
 
