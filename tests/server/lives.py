@@ -94,7 +94,7 @@ def live_to_the_end(config: ServerConfig, *, updates: int, first: Path) -> dict[
     for word in _told(reader):
         if "resumed" in word:
             first.mkdir()
-            shutil.copy(config.checkpoint_dir / "server.npz", first)
+            shutil.copy(config.checkpoint_dir / "server.state", first)
         final = word
     server.join()
     assert server.exitcode == 0
@@ -145,7 +145,7 @@ class _Life:
     async def run(self, updates: int) -> None:
         federation = self._federation
         task = federation.tasks[0]
-        if (self._directory / "server.npz").exists():
+        if (self._directory / "server.state").exists():
             federation.resume(self._directory)
         await federation.begin()
         self._tell(

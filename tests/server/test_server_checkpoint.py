@@ -1,10 +1,10 @@
 import errno
-import io
 import json
-import zipfile
-from collections.abc import Callable
+import math
+import struct
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 
@@ -55,26 +55,19 @@ def test_the_new_file_is_flushed_before_it_replaces_the_old_one(
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint at .*server\.npz"):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint at .*server\.state"):
         checkpoint.load(tmp_path)
 
 
-def zipped(name: str, content: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(name, content)
-    return file.getvalue()
+def described_by(description: object, tail: bytes = b"") -> bytes:
+    """Return a file whose description is undamaged, whatever it says."""
+    text = description if isinstance(description, bytes) else json.dumps(description).encode()
+    return struct.pack("<8sII", b"FADESTA1", len(text), google_crc32c.value(text)) + text + tail
 
 
-def saved(write: Callable[[io.BytesIO], None]) -> bytes:
-    file = io.BytesIO()
-    write(file)
-    return file.getvalue()
-
-
-def described_by(meta: object) -> bytes:
-    header = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-    return saved(lambda file: np.savez(file, meta=header))
+def holding(kind: str, shape: object, tail: bytes = b"", crc: int | None = None) -> bytes:
+    array = {"name": "a", "type": kind, "shape": shape, "crc": crc or google_crc32c.value(tail)}
+    return described_by({"meta": {}, "arrays": [array]}, tail)
 
 
 @pytest.mark.parametrize(
@@ -82,20 +75,37 @@ def described_by(meta: object) -> bytes:
     [
         b"",
         b"not a checkpoint",
-        b"PK\x03\x04 torn",
-        zipped("meta", b"not an array"),
-        zipped("other.npy", b"\x93NUMPY torn"),
-        saved(lambda file: np.save(file, np.zeros(3))),
-        saved(lambda file: np.savez(file, other=np.zeros(3))),
-        saved(lambda file: np.savez(file, meta=np.frombuffer(b"{", dtype=np.uint8))),
-        saved(lambda file: np.savez(file, meta=np.array([{}]))),
+        struct.pack("<8sII", b"FADESTA1", 2**32 - 1, 0),
+        described_by(b"{"),
         described_by([1, 2]),
+        described_by({"meta": {}}),
+        described_by({"meta": 3, "arrays": []}),
+        described_by({"meta": {}, "arrays": [3]}),
+        described_by({"meta": {}, "arrays": []}, b"more"),
+        holding("|O", [1], bytes(8)),
+        holding("nonsense", [1], bytes(8)),
+        holding("<f4", [-1], bytes(4)),
+        holding("<f4", [2**40], bytes(4)),
+        holding("<f4", "no shape", bytes(4)),
+        holding("<f4", [2], bytes(4)),
+        holding("<f4", [1], bytes(4), crc=1),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"server\.npz is not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"server\.state is not a checkpoint"):
         checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int64", "uint8", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3)])
+def test_arrays_of_any_shape_are_kept(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(6).astype(kind)[: math.prod(shape)].reshape(shape)
+    checkpoint.save(tmp_path, {}, {"one": array, "other": array.T})
+    _, arrays = checkpoint.load(tmp_path)
+    np.testing.assert_array_equal(arrays["one"], array)
+    np.testing.assert_array_equal(arrays["other"], array.T)
+    assert {own.dtype for own in arrays.values()} == {array.dtype}
 
 
 def test_a_checkpoint_torn_or_damaged_anywhere_is_refused(tmp_path: Path) -> None:

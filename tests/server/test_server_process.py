@@ -84,7 +84,7 @@ def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.S
     events = [line["event"] for line in read_events(tmp_path / "events" / "server-0.jsonl")]
     assert events[-1] == "server_drained"
     assert "run_stopped" in events
-    assert (tmp_path / "checkpoint" / "server.npz").exists()
+    assert (tmp_path / "checkpoint" / "server.state").exists()
 
 
 async def acknowledge(config: ServerConfig) -> None:

@@ -330,7 +330,7 @@ def test_a_drained_server_has_everything_on_the_disk(serve: Serve, tmp_path: Pat
         device = server.device()
         await device.join()
         await server.server.drain()
-        assert (tmp_path / "checkpoint" / "server.npz").exists()
+        assert (tmp_path / "checkpoint" / "server.state").exists()
 
     serve(scenario)
     events = [line["event"] for line in read_events(tmp_path / "events" / "server-0.jsonl")]

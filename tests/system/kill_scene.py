@@ -115,7 +115,7 @@ class Run:
         os.close(writer)
         assert os.read(reader, 1) == b"l"
         os.close(reader)
-        shutil.copy(self.config.checkpoint_dir / "server.npz", self.folder / "first.npz")
+        shutil.copy(self.config.checkpoint_dir / "server.state", self.folder / "first.state")
         return pid
 
     def next_server(self) -> int:

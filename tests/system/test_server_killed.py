@@ -49,7 +49,7 @@ def whole_journal(folder: Path) -> Path:
     first = folder / "whole"
     shutil.copytree(folder / "archive", first / "journal")
     shutil.copytree(folder / "checkpoints" / "journal", first / "journal", dirs_exist_ok=True)
-    shutil.copy(folder / "first.npz", first / checkpoint.FILE_NAME)
+    shutil.copy(folder / "first.state", first / checkpoint.FILE_NAME)
     return first
 
 
