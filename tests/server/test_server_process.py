@@ -171,5 +171,5 @@ def test_a_resumption_without_a_checkpoint_fails_with_its_path(tmp_path: Path) -
         async with process(make_config(tmp_path), tmp_path / "checkpoint"):
             raise AssertionError("there is nothing to resume")
 
-    with pytest.raises(AssertionError, match=r"CheckpointError: there is no checkpoint at .*npz"):
+    with pytest.raises(AssertionError, match=r"CheckpointError: there is no checkpoint at .*state"):
         asyncio.run(scenario())
