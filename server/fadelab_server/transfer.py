@@ -135,7 +135,7 @@ class TransferService:
         except UploadRefusedError as refusal:
             if refusal.status in _MALFORMED:
                 self._federation.log.write(
-                    "upload_refused",
+                    "stream_refused",
                     status=pb.UploadStatus.Name(refusal.status),
                     reason=str(refusal),
                     peer=context.peer(),

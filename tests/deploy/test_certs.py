@@ -1,7 +1,9 @@
 """``fadelab certs``: what it writes, who may read it, what it refuses; how untrusting peers end."""
 
+import contextlib
 import hashlib
 import json
+import re
 import ssl
 import stat
 from pathlib import Path
@@ -17,8 +19,9 @@ from fadelab.certificates import CertificatesError, make_certificates
 from fadelab.cli.app import app
 from fadelab.exit_codes import ExitCode
 from fadelab.local.children import exit_code_of
-from fadelab_agent.trust import HandshakeError
+from fadelab_agent.trust import AgentTrust, HandshakeError
 from fadelab_proto.tls import TrustError
+from fadelab_server.config import ServerTrust
 
 
 def made(folder: Path, *, devices: int = 2) -> list[Path]:
@@ -139,6 +142,21 @@ def test_a_server_whose_key_is_wrong_ends_with_a_sentence(tmp_path: Path) -> Non
     assert outcome.returncode == ExitCode.USAGE
     assert "are not a certificate and its key: key values mismatch" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_the_how_to_shows_sections_that_can_be_used(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "trust.md").read_text()
+    server, agent = (
+        json.loads(f"{{{part}}}") for part in re.findall(r"```json\n(.*?)```", text, re.S)
+    )
+    (line,) = re.findall(r"^fadelab (certs .*)$", text, re.M)
+    with contextlib.chdir(tmp_path):
+        assert CliRunner().invoke(app, line.split()).exit_code == 0
+        ServerTrust.model_validate(server["trust"])
+        AgentTrust.model_validate(agent["trust"])
+        named = [server["tokens"], agent["token"], *server["trust"].values()]
+        for path in (*named, *agent["trust"].values()):
+            assert Path(path).is_file(), path
 
 
 def test_peers_that_do_not_trust_each_other_have_an_exit_code_of_their_own() -> None:

@@ -223,7 +223,7 @@ def test_a_malformed_upload_is_logged_with_its_peer(tmp_path: Path) -> None:
             assert reply.status == pb.UPLOAD_STATUS_REFUSED_PACKET
 
     go(scenario())
-    (event,) = logged(tmp_path, "upload_refused")
+    (event,) = logged(tmp_path, "stream_refused")
     assert event["status"] == "UPLOAD_STATUS_REFUSED_PACKET"
     assert event["peer"].startswith("ipv4:127.0.0.1:")
 
