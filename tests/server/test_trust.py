@@ -1,6 +1,7 @@
 """Who is let in by the server: certificates, join tokens, messages; and what it logs of the others."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -300,14 +301,16 @@ def _knock(port: int, context: ssl.SSLContext | None) -> str:
     """Connect as a client that is not welcome; return its address once the server has hung up."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
         host, own_port = plain.getsockname()
-        if context is None:
-            plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            while plain.recv(4096):
-                pass
-        else:
-            with context.wrap_socket(plain) as secure:
-                while secure.recv(4096):
+        # Hanging up with bytes unread is a reset.
+        with contextlib.suppress(ConnectionResetError):
+            if context is None:
+                plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                while plain.recv(4096):
                     pass
+            else:
+                with context.wrap_socket(plain) as secure:
+                    while secure.recv(4096):
+                        pass
     return f"ipv4:{host}:{own_port}"
 
 
