@@ -28,6 +28,8 @@ class ExitCode(IntEnum):
     """The server did not take the agent in."""
     LEFTOVERS = 10
     """`fadelab doctor` found something that an earlier run left behind."""
+    UNTRUSTED = 11
+    """Server and agent do not trust each other: a certificate is wrong, or one speaks no TLS."""
     INTERRUPTED = 130
     """Ctrl-C or SIGTERM; the run directory holds what was measured until then."""
 

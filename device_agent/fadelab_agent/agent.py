@@ -24,6 +24,7 @@ from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
 from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.trust import AgentTrust, ServerDoor, read_token
 from fadelab_agent.uplink import Uplink
 from fadelab_agent.upload_ways import UploadWays, open_ways
 from fadelab_agent.work import TaskWork
@@ -36,7 +37,6 @@ from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.substitutes import LastStep, SubstituteConfig
 from fadelab_proto.tcp_info import TcpLedger
-from fadelab_proto.wire import channel_options
 
 
 class AgentConfig(StrictModel):
@@ -46,6 +46,12 @@ class AgentConfig(StrictModel):
     seed: int = Field(0, ge=0, lt=2**63, description="The experiment's seed.")
     device: int = Field(ge=0, le=65535)
     server: str = Field(description="HOST:PORT of the server's data plane.")
+    trust: AgentTrust | None = Field(
+        None, description="TLS to the server; plain text without, fit for one machine only."
+    )
+    token: Path | None = Field(
+        None, description="File with this device's join token, if the server asks for one."
+    )
     radio_socket: Path | None = Field(
         None, description="Unix socket of the emulator's radio plane; none on a real link."
     )
@@ -104,6 +110,16 @@ class AgentConfig(StrictModel):
     )
 
     @model_validator(mode="after")
+    def _datagrams_are_meant(self) -> Self:
+        if self.trust and self.classes.datagrams() and not self.trust.datagrams_in_clear:
+            raise ValueError(
+                f"the class '{self.classes.datagrams()[0][0]}' is to travel as datagrams, but TLS "
+                "does not protect them: send it over a connection, or allow datagrams with "
+                "trust.datagrams_in_clear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _knows_its_reference(self) -> Self:
         if self.innovation is not None and self.substitute == LastStep():
             raise ValueError(
@@ -127,11 +143,15 @@ class Agent:
 
         Raises:
             StateDirError: if ``state_dir`` cannot be used, or another agent uses it.
+            TrustError: if a certificate, a key or the token cannot be used.
+            HandshakeError: if server and agent do not trust each other.
             RefusedError: if the server does not take the device in.
             StalledError: if a transfer stopped making progress.
 
         """
         config, clock = self._config, self._clock
+        door = ServerDoor(config.server, config.trust)
+        token = None if config.token is None else read_token(config.token)
         with (
             StateDir(config.state_dir, sync=config.state_sync) as state,
             EventLog(config.events_dir, "agent", str(config.device), clock) as log,
@@ -139,7 +159,7 @@ class Agent:
             log.write("agent_started")
             async with (
                 self._radio() as radio,
-                grpc.aio.insecure_channel(config.server, options=channel_options()) as channel,
+                door.channel() as channel,
                 contextlib.AsyncExitStack() as opened,
             ):
                 membership = Membership(
@@ -150,6 +170,8 @@ class Agent:
                     clock=clock,
                     log=log,
                     key=state.key,
+                    door=door,
+                    token=token,
                 )
                 try:
                     await membership.join()
@@ -159,7 +181,7 @@ class Agent:
                                 config.classes,
                                 config.uplink_shares,
                                 channel,
-                                server=config.server,
+                                door=door,
                                 datagram_port=membership.datagram_port,
                                 mtu_bytes=config.mtu_bytes,
                                 radio=radio,

@@ -3,18 +3,30 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 
+from fadelab_agent.trust import ServerDoor
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import Clock
 from fadelab_proto.events import EventLog
+from fadelab_proto.join_proof import join_proof, token_key
 from fadelab_proto.wire import PROTOCOL_VERSION
 
 _RETRY_PAUSE_S = 0.5
+_MOST_FORGOTTEN = 5
+"""Challenges in a row that the server may have forgotten before the device believes its refusal."""
+# Asking again would not help: the server does not understand the request, or does not want it.
+_FINAL = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+_Reply = TypeVar("_Reply")
 
 
 class RefusedError(RuntimeError):
@@ -39,6 +51,8 @@ class Membership:
         device: the device's number.
         offers: the tasks that the device can train.
         key: by it the server knows the device again after a restart of its agent; 0 if it has none.
+        door: the way to the server, to ask it why it does not let the device connect.
+        token: the device's join token, if it has one.
 
     """
 
@@ -52,7 +66,12 @@ class Membership:
         clock: Clock,
         log: EventLog,
         key: int = 0,
+        door: ServerDoor | None = None,
+        token: str | None = None,
     ) -> None:
+        self._channel = channel
+        self._door = door
+        self._token_key = None if token is None else token_key(token)
         self._stub = pb_grpc.FederationStub(channel)
         self._offers = list(offers)
         self._request = pb.JoinRequest(
@@ -78,15 +97,10 @@ class Membership:
 
         Raises:
             RefusedError: if the server says no.
+            HandshakeError: if the server does not let the device connect, or is not the right one.
 
         """
-        while True:
-            try:
-                reply = await self._stub.Join(self._request, wait_for_ready=True)
-                break
-            except grpc.aio.AioRpcError as error:
-                self._log.write("join_failed", cause=f"{error.code().name}: {error.details()}")
-                await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+        reply = await self._accepted_by_tls(self._ask_to_join())
         if reply.status == pb.JOIN_STATUS_DRAINING:
             await self._stop(reply.reason)
             return
@@ -100,6 +114,50 @@ class Membership:
             )
         }
         self._log.write("joined")
+
+    async def _accepted_by_tls(self, asking: Coroutine[None, None, _Reply]) -> _Reply:
+        """Return what ``asking`` returns, unless the handshake turns out to be hopeless."""
+        jobs = [asyncio.ensure_future(asking)]
+        # A plain server that was joined once has not begun to speak TLS: its links just come and go.
+        if self._door is not None and (self._door.secure or not self._assignments):
+            jobs.append(asyncio.ensure_future(self._door.hopeless(self._channel)))
+        try:
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            return next(job for job in jobs if job.done()).result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _ask_to_join(self) -> pb.JoinReply:
+        """Ask until the server answers; a challenge that it has forgotten is asked for anew."""
+        forgotten = 0
+        while True:
+            try:
+                await self._answer_challenge()
+                reply = await self._stub.Join(self._request, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _FINAL:
+                    raise RefusedError(f"{error.code().name}: {error.details()}") from None
+                self._log.write("join_failed", cause=f"{error.code().name}: {error.details()}")
+                await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)
+                continue
+            forgotten += reply.status == pb.JOIN_STATUS_STALE_CHALLENGE
+            if reply.status != pb.JOIN_STATUS_STALE_CHALLENGE or forgotten == _MOST_FORGOTTEN:
+                return reply
+
+    async def _answer_challenge(self) -> None:
+        if self._token_key is None:
+            return
+        request = pb.ChallengeRequest(device=self._request.device)
+        challenge = await self._stub.Challenge(request, wait_for_ready=True)
+        if not challenge.nonce:
+            raise RefusedError(
+                "this agent has a join token, but the server asks for none: it is another server, "
+                "or its file lacks 'tokens'"
+            )
+        self._request.nonce = challenge.nonce
+        self._request.proof = join_proof(self._token_key, self._request)
 
     async def follow(self) -> None:
         """Listen until the run is over; rejoin whenever the connection breaks."""

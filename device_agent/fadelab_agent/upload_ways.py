@@ -13,10 +13,11 @@ from fadelab_agent.datagram_uplink import DatagramSender, DatagramTerms
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.radio import Radio
 from fadelab_agent.routes import ClassRoutes, DatagramRoute, UplinkShares, lanes
+from fadelab_agent.trust import ServerDoor
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.packet import CLASS_OFFSET
-from fadelab_proto.wire import SERVICE, channel_options, serialize_part
+from fadelab_proto.wire import SERVICE, serialize_part
 
 _UPLOAD = f"/{SERVICE}/UploadUpdate"
 Call = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
@@ -121,7 +122,7 @@ async def open_ways(
     shares: UplinkShares,
     channel: grpc.aio.Channel,
     *,
-    server: str,
+    door: ServerDoor,
     datagram_port: int,
     mtu_bytes: int,
     radio: Radio,
@@ -145,13 +146,11 @@ async def open_ways(
         for lane in lanes(routes, shares):
             for dscp, _ in lane.streams:
                 if dscp not in channels:
-                    options = [*channel_options(), ("grpc.dscp", dscp)]
-                    marked = grpc.aio.insecure_channel(server, options=options)
-                    channels[dscp] = await stack.enter_async_context(marked)
+                    channels[dscp] = await stack.enter_async_context(door.channel(dscp))
             ways = []
             for number, route in lane.datagrams:
                 sender = DatagramSender(
-                    (_address(server), datagram_port),
+                    (_address(door.address), datagram_port),
                     _terms(number, route, lane.rate_share, mtu_bytes),
                     radio=radio,
                     clock=clock,

@@ -130,6 +130,12 @@ class _JoinStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JoinStatus
     """The device's model for a task has another number or layout of parameters."""
     JOIN_STATUS_DRAINING: _JoinStatus.ValueType  # 8
     """The server is shutting down and takes nobody in."""
+    JOIN_STATUS_WRONG_TOKEN: _JoinStatus.ValueType  # 9
+    """The device proves no token, or not the one that the server keeps for its number."""
+    JOIN_STATUS_STALE_CHALLENGE: _JoinStatus.ValueType  # 10
+    """The challenge is not one that the server waits for: it was answered before, or is forgotten."""
+    JOIN_STATUS_WRONG_CERTIFICATE: _JoinStatus.ValueType  # 11
+    """The client certificate was made for another device, or for none."""
 
 class JoinStatus(_JoinStatus, metaclass=_JoinStatusEnumTypeWrapper): ...
 
@@ -150,6 +156,12 @@ JOIN_STATUS_MODEL_MISMATCH: JoinStatus.ValueType  # 7
 """The device's model for a task has another number or layout of parameters."""
 JOIN_STATUS_DRAINING: JoinStatus.ValueType  # 8
 """The server is shutting down and takes nobody in."""
+JOIN_STATUS_WRONG_TOKEN: JoinStatus.ValueType  # 9
+"""The device proves no token, or not the one that the server keeps for its number."""
+JOIN_STATUS_STALE_CHALLENGE: JoinStatus.ValueType  # 10
+"""The challenge is not one that the server waits for: it was answered before, or is forgotten."""
+JOIN_STATUS_WRONG_CERTIFICATE: JoinStatus.ValueType  # 11
+"""The client certificate was made for another device, or for none."""
 Global___JoinStatus: _TypeAlias = JoinStatus  # noqa: Y015
 
 class _DirectiveKind:
@@ -285,6 +297,46 @@ class TaskOffer(_message.Message):
 Global___TaskOffer: _TypeAlias = TaskOffer  # noqa: Y015
 
 @_typing.final
+class ChallengeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    device: _builtins.int
+    """The device's number in the experiment, from 0."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChallengeRequest: _TypeAlias = ChallengeRequest  # noqa: Y015
+
+@_typing.final
+class ChallengeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    """Random bytes that one Join may answer, once; empty if this server asks for no token."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChallengeReply: _TypeAlias = ChallengeReply  # noqa: Y015
+
+@_typing.final
 class JoinRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,6 +346,8 @@ class JoinRequest(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     DEVICE_KEY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that the device speaks; see PROTOCOL_VERSION in fadelab_proto.wire."""
     run_id: _builtins.int
@@ -308,6 +362,10 @@ class JoinRequest(_message.Message):
     """Secret that the device keeps across restarts of its agent; 0 if it keeps none. A new agent
     process that knows it takes the place of the one before, however alive that one seems.
     """
+    nonce: _builtins.bytes
+    """The challenge that proof answers; empty if the device has no join token."""
+    proof: _builtins.bytes
+    """That the device knows its token; see fadelab_proto.join_proof."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskOffer]:
         """The tasks that the device can train."""
@@ -321,10 +379,12 @@ class JoinRequest(_message.Message):
         incarnation: _builtins.int = ...,
         tasks: _abc.Iterable[Global___TaskOffer] | None = ...,
         device_key: _builtins.int = ...,
+        nonce: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "device_key", b"device_key", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "run_id", b"run_id", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "device_key", b"device_key", "incarnation", b"incarnation", "nonce", b"nonce", "proof", b"proof", "protocol_version", b"protocol_version", "run_id", b"run_id", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

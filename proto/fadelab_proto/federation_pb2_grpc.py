@@ -34,6 +34,11 @@ class FederationStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Challenge = channel.unary_unary(
+                '/fadelab.v1.Federation/Challenge',
+                request_serializer=fadelab__proto_dot_federation__pb2.ChallengeRequest.SerializeToString,
+                response_deserializer=fadelab__proto_dot_federation__pb2.ChallengeReply.FromString,
+                _registered_method=True)
         self.Join = channel.unary_unary(
                 '/fadelab.v1.Federation/Join',
                 request_serializer=fadelab__proto_dot_federation__pb2.JoinRequest.SerializeToString,
@@ -48,6 +53,13 @@ class FederationStub:
 
 class FederationServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def Challenge(self, request, context):
+        """Ask for a challenge to answer in the next Join; only devices with a join token need one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Join(self, request, context):
         """Enter the run. A device must join before any other call and again after a restart.
@@ -66,6 +78,11 @@ class FederationServicer:
 
 def add_FederationServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Challenge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Challenge,
+                    request_deserializer=fadelab__proto_dot_federation__pb2.ChallengeRequest.FromString,
+                    response_serializer=fadelab__proto_dot_federation__pb2.ChallengeReply.SerializeToString,
+            ),
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
                     request_deserializer=fadelab__proto_dot_federation__pb2.JoinRequest.FromString,
@@ -86,6 +103,33 @@ def add_FederationServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Federation:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Challenge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fadelab.v1.Federation/Challenge',
+            fadelab__proto_dot_federation__pb2.ChallengeRequest.SerializeToString,
+            fadelab__proto_dot_federation__pb2.ChallengeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Join(request,

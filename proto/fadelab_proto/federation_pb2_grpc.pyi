@@ -37,6 +37,8 @@ class FederationStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FederationAsyncStub: ...
+    Challenge: _grpc.UnaryUnaryMultiCallable[_federation_pb2.ChallengeRequest, _federation_pb2.ChallengeReply]
+    """Ask for a challenge to answer in the next Join; only devices with a join token need one."""
     Join: _grpc.UnaryUnaryMultiCallable[_federation_pb2.JoinRequest, _federation_pb2.JoinReply]
     """Enter the run. A device must join before any other call and again after a restart."""
     WatchDirectives: _grpc.UnaryStreamMultiCallable[_federation_pb2.WatchDirectivesRequest, _federation_pb2.Directive]
@@ -45,12 +47,22 @@ class FederationStub:
 @_typing.type_check_only
 class FederationAsyncStub(FederationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Challenge: _aio.UnaryUnaryMultiCallable[_federation_pb2.ChallengeRequest, _federation_pb2.ChallengeReply]  # type: ignore[assignment]
+    """Ask for a challenge to answer in the next Join; only devices with a join token need one."""
     Join: _aio.UnaryUnaryMultiCallable[_federation_pb2.JoinRequest, _federation_pb2.JoinReply]  # type: ignore[assignment]
     """Enter the run. A device must join before any other call and again after a restart."""
     WatchDirectives: _aio.UnaryStreamMultiCallable[_federation_pb2.WatchDirectivesRequest, _federation_pb2.Directive]  # type: ignore[assignment]
     """Stay in the run: the session lives as long as this stream, which carries what to do next."""
 
 class FederationServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def Challenge(
+        self,
+        request: _federation_pb2.ChallengeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.ChallengeReply, _abc.Awaitable[_federation_pb2.ChallengeReply]]:
+        """Ask for a challenge to answer in the next Join; only devices with a join token need one."""
+
     @_abc_1.abstractmethod
     def Join(
         self,

@@ -20,6 +20,9 @@ SERVICE = "fadelab.v1.Transfer"
 # gRPC itself before it is read.
 MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES + 65536
 
+# Requests that are no packets: the longest, a Join that offers 255 tasks, has a tenth of it.
+MAX_CONTROL_BYTES = 65536
+
 _NEVER_MS = 2**31 - 1
 _PACKET_TAG = 0x12  # field 2, wire type 2 (length-delimited), in UploadPart and ModelPart
 _Head = TypeVar("_Head", bound=Message)

@@ -1,6 +1,7 @@
 """The server process: listen, serve until the run is over or a signal arrives, drain, exit."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -18,6 +19,9 @@ from fadelab_proto.wire import server_options
 from fadelab_server.config import ServerConfig
 from fadelab_server.datagram_intake import DatagramIntake
 from fadelab_server.federation import Federation
+from fadelab_server.gatekeeper import Gatekeeper, server_credentials
+from fadelab_server.handshakes import watching_handshakes
+from fadelab_server.message_guard import MessageGuard
 from fadelab_server.scheduling import prefer_throughput
 from fadelab_server.services import FederationService, OperatorService
 from fadelab_server.transfer import TransferService
@@ -44,7 +48,8 @@ class Server:
         self._operator = OperatorService(self.federation)
         self._ledger = TcpLedger()
         self._clock = clock
-        self._data = grpc.aio.server(options=server_options())
+        self._gatekeeper = Gatekeeper(config)
+        self._data = grpc.aio.server(options=server_options(), interceptors=(MessageGuard(log),))
         self._local = grpc.aio.server(options=server_options())
         self._datagrams: DatagramIntake | None = None
 
@@ -53,19 +58,24 @@ class Server:
 
         Raises:
             ListenError: if an address is in use or cannot be had.
+            TrustError: if a certificate or a key cannot be used.
 
         """
+        trust = self._config.trust
+        credentials = None if trust is None else server_credentials(trust)
         await self.federation.begin()
         for server, trusted in ((self._data, False), (self._local, True)):
             transfer = TransferService(self.federation, trusted=trusted)
             server.add_generic_rpc_handlers((transfer.handler(),))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        pb_grpc.add_FederationServicer_to_server(FederationService(self.federation), self._data)
+        service = FederationService(self.federation, self._gatekeeper)
+        pb_grpc.add_FederationServicer_to_server(service, self._data)
         pb_grpc.add_OperatorServicer_to_server(self._operator, self._local)
         port = _listen(
             self._data,
             self._config.listen,
             "the port is in use or the address does not belong to this machine",
+            credentials,
         )
         _listen(
             self._local,
@@ -142,8 +152,15 @@ def _take_datagrams(federation: Federation, listen: str) -> DatagramIntake:
     return intake
 
 
-def _listen(server: grpc.aio.Server, address: str, likely_cause: str) -> int:
+def _listen(
+    server: grpc.aio.Server,
+    address: str,
+    likely_cause: str,
+    credentials: grpc.ServerCredentials | None = None,
+) -> int:
     try:
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise ListenError(f"cannot listen on {address}: {likely_cause}") from error
@@ -154,6 +171,7 @@ async def serve(
     *,
     resume: Path | None = None,
     listening: Callable[[int], None] | None = None,
+    watch_handshakes: bool = False,
 ) -> None:
     """Run a server until its run is over or SIGTERM or SIGINT arrives.
 
@@ -161,11 +179,13 @@ async def serve(
         config: what to serve.
         resume: continue from the checkpoint in this folder.
         listening: called with the data plane's port once the server takes calls.
+        watch_handshakes: log refused TLS handshakes; takes over the process's standard error.
 
     Raises:
         ListenError: if an address cannot be had.
         CheckpointError: if ``resume`` names no usable checkpoint, or the last one fails.
         AccelerationError: if accelerated codecs are asked for and cannot be had.
+        TrustError: if a certificate, a key or the file of tokens cannot be used.
 
     """
     keep_freed_memory()
@@ -173,7 +193,10 @@ async def serve(
     if config.accelerate:
         accelerate()
     clock = SystemClock(config.time_scale)
-    with EventLog(config.events_dir, "server", "0", clock) as log:
+    with (
+        EventLog(config.events_dir, "server", "0", clock) as log,
+        watching_handshakes(log) if watch_handshakes else contextlib.nullcontext(),
+    ):
         server = Server(config, clock, log)
         if resume is not None:
             server.federation.resume(resume)

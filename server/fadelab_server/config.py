@@ -145,6 +145,22 @@ class StopConfig(StrictModel):
     max_versions: int | None = Field(None, ge=1, description="Versions of the first task.")
 
 
+class ServerTrust(StrictModel):
+    """TLS on the data plane; `fadelab certs` makes these files."""
+
+    certificate: Path = Field(description="PEM file with the server's certificate.")
+    key: Path = Field(description="PEM file with its private key.")
+    client_ca: Path | None = Field(
+        None,
+        description="PEM file of the authority that signs devices' certificates: mutual TLS. "
+        "Without it, devices need no certificate.",
+    )
+    datagrams_in_clear: bool = Field(
+        default=False,
+        description="Whether datagrams may be taken although nothing protects them.",
+    )
+
+
 class ServerConfig(StrictModel):
     """Everything that ``fadelab server`` needs."""
 
@@ -154,6 +170,14 @@ class ServerConfig(StrictModel):
         None,
         pattern=r"^[^:]+:\d{1,5}$",
         description="HOST:PORT, IPv4, for packets that come as datagrams; none are taken without.",
+    )
+    trust: ServerTrust | None = Field(
+        None, description="TLS on the data plane; plain text without, fit for one machine only."
+    )
+    tokens: Path | None = Field(
+        None,
+        description="File with the hashes of the devices' join tokens; every device needs its own "
+        "then.",
     )
     operator_socket: Path = Field(description="Unix socket for the launcher and the validator.")
     events_dir: Path
@@ -203,6 +227,15 @@ class ServerConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+
+    @model_validator(mode="after")
+    def _datagrams_are_meant(self) -> Self:
+        if self.trust and self.datagram_listen and not self.trust.datagrams_in_clear:
+            raise ValueError(
+                "datagram_listen is given together with trust, but TLS does not protect datagrams: "
+                "leave it out, or allow them with trust.datagrams_in_clear"
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps_can_be_written(self) -> Self:

@@ -8,6 +8,7 @@ import grpc
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_server.federation import Federation
+from fadelab_server.gatekeeper import Gatekeeper
 from fadelab_server.sessions import JoinRefusedError, Session
 
 _MAX_DEVICES_IN_STATUS = 64
@@ -21,18 +22,34 @@ StatusContext = grpc.aio.ServicerContext[pb.WatchStatusRequest, pb.ServerStatus]
 class FederationService(pb_grpc.FederationServicer):
     """What devices talk to."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Federation, gatekeeper: Gatekeeper) -> None:
         self._federation = federation
+        self._gatekeeper = gatekeeper
 
-    async def Join(self, request: pb.JoinRequest, context: JoinContext) -> pb.JoinReply:  # noqa: N802, ARG002
+    async def Challenge(  # noqa: N802
+        self,
+        request: pb.ChallengeRequest,
+        context: grpc.aio.ServicerContext[pb.ChallengeRequest, pb.ChallengeReply],  # noqa: ARG002
+    ) -> pb.ChallengeReply:
+        """Draw a nonce that one Join of the device may answer."""
+        return pb.ChallengeReply(nonce=self._gatekeeper.challenge(request.device))
+
+    async def Join(self, request: pb.JoinRequest, context: JoinContext) -> pb.JoinReply:  # noqa: N802
         """Admit a device or say why not."""
         federation = self._federation
         if federation.draining or federation.stop_reason is not None:
             return pb.JoinReply(status=pb.JOIN_STATUS_DRAINING, reason="the run is over")
         try:
+            self._gatekeeper.admit(request, context.auth_context())
             session = federation.join(request)
         except JoinRefusedError as refusal:
-            federation.log.write("join_refused", device=request.device, reason=str(refusal))
+            federation.log.write(
+                "join_refused",
+                device=request.device,
+                status=pb.JoinStatus.Name(refusal.status),
+                reason=str(refusal),
+                peer=context.peer(),
+            )
             return pb.JoinReply(status=refusal.status, reason=str(refusal))
         indices = {task.spec.name: index for index, task in enumerate(federation.tasks)}
         offered = [indices[offer.name] for offer in request.tasks]

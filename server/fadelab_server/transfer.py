@@ -28,6 +28,14 @@ Context = grpc.aio.ServicerContext[bytes, bytes | pb.ModelPart]
 # no codec exceeds: anything larger is not an update of this model.
 _SLACK_BYTES = 65536
 
+# Refusals that point at a stranger or at a damaged peer; others, such as of updates to a round that
+# is over, are part of any run.
+_MALFORMED = (
+    pb.UPLOAD_STATUS_REFUSED_SESSION,
+    pb.UPLOAD_STATUS_REFUSED_SHAPE,
+    pb.UPLOAD_STATUS_REFUSED_PACKET,
+)
+
 
 class UploadRefusedError(Exception):
     """An upload cannot go on; ``status`` and the message say why."""
@@ -117,7 +125,7 @@ class TransferService:
     async def upload_update(
         self,
         stream: AsyncIterator[bytes],
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> AsyncIterator[pb.UploadReply]:
         """Receive one update; every reply names the packets that are held by then."""
         messages = Messages(stream)
@@ -125,6 +133,13 @@ class TransferService:
             async for reply in self._receive(messages):
                 yield reply
         except UploadRefusedError as refusal:
+            if refusal.status in _MALFORMED:
+                self._federation.log.write(
+                    "stream_refused",
+                    status=pb.UploadStatus.Name(refusal.status),
+                    reason=str(refusal),
+                    peer=context.peer(),
+                )
             yield pb.UploadReply(status=refusal.status, reason=str(refusal))
         except CheckpointError as error:
             yield pb.UploadReply(status=pb.UPLOAD_STATUS_REFUSED_STORAGE, reason=str(error))

@@ -24,6 +24,7 @@ from tests.server.harness import Device, Running, logged, make_update, newest, o
 from fadelab_agent.encoded_update import EncodedUpdate
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.routes import ClassRoutes, LaneRoutes, UplinkShares, lanes
+from fadelab_agent.trust import ServerDoor
 from fadelab_agent.uplink import Uplink, UploadOutcome
 from fadelab_agent.upload_ways import open_ways
 from fadelab_proto import federation_pb2 as pb
@@ -110,7 +111,7 @@ async def ground(
                 ClassRoutes.model_validate(routes),
                 shares or UplinkShares(),
                 plain,
-                server=address,
+                door=ServerDoor(address),
                 datagram_port=transport.get_extra_info("sockname")[1],
                 mtu_bytes=1500,
                 radio=radio,
@@ -316,7 +317,7 @@ def test_after_a_broken_connection_each_datagram_is_still_sent_once(tmp_path: Pa
                     ClassRoutes.model_validate(DATAGRAMS),
                     UplinkShares(),
                     channel,
-                    server="127.0.0.1:1",
+                    door=ServerDoor("127.0.0.1:1"),
                     datagram_port=first.air._transport.get_extra_info("sockname")[1],
                     mtu_bytes=1500,
                     radio=radio,
@@ -349,7 +350,7 @@ def test_a_server_that_takes_no_datagrams_is_told_before_anything_is_trained() -
             ClassRoutes.model_validate(DATAGRAMS),
             UplinkShares(),
             None,  # type: ignore[arg-type]
-            server="127.0.0.1:1",
+            door=ServerDoor("127.0.0.1:1"),
             datagram_port=0,
             mtu_bytes=1500,
             radio=HandRadio(),

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from tests.proto.codec_cases import CASES
@@ -99,7 +100,7 @@ class Attack:
             for message in messages:
                 yield message
 
-        context = None  # Nothing is asked of it.
+        context = SimpleNamespace(peer=lambda: "attacker")
         async for reply in self._service.upload_update(stream(), context):  # type: ignore[arg-type]
             yield reply
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from fadelab.cli.certs import certs
 from fadelab.cli.emulate import emulate
 from fadelab.cli.link import link
 from fadelab.cli.machine import doctor
@@ -22,4 +23,5 @@ app.command()(doctor)
 app.command()(server)
 app.command()(agent)
 app.command()(emulate)
+app.command()(certs)
 app.add_typer(link, name="link")

@@ -53,7 +53,8 @@ def server(
                 f"{config}: there is no initial model of {task.name}: {task.initial}",
             )
     with _sentences():
-        asyncio.run(serve(checked, resume=checked.checkpoint_dir if resume else None))
+        folder = checked.checkpoint_dir if resume else None
+        asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
 
 
 def agent(

@@ -17,9 +17,11 @@ from fadelab_agent.datagram_uplink import DatagramTooLongError
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.progress import StalledError
 from fadelab_agent.state_dir import StateDirError
+from fadelab_agent.trust import HandshakeError
 from fadelab_emulation.linux import set_process_name
 from fadelab_emulation.sandbox import ForeignNamespaceError, SandboxError
 from fadelab_proto.codecs import AccelerationError
+from fadelab_proto.tls import TrustError
 from fadelab_server.app import ListenError
 from fadelab_server.checkpoint import CheckpointError
 
@@ -37,6 +39,8 @@ _CODES: dict[type[BaseException], ExitCode] = {
     ListenError: ExitCode.ADDRESS_IN_USE,
     CheckpointError: ExitCode.CHECKPOINT,
     RefusedError: ExitCode.REFUSED,
+    HandshakeError: ExitCode.UNTRUSTED,
+    TrustError: ExitCode.USAGE,
     StalledError: ExitCode.COMPONENT_FAILED,
     DatagramTooLongError: ExitCode.USAGE,
     StateDirError: ExitCode.USAGE,
