@@ -13,7 +13,6 @@ from fadelab.mistakes import describe
 from fadelab_agent.agent import AgentConfig, run_agent
 from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_proto.config import StrictModel
-from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -52,6 +51,9 @@ def server(
                 ExitCode.USAGE,
                 f"{config}: there is no initial model of {task.name}: {task.initial}",
             )
+    # gRPC's health service is not installed where agents alone run.
+    from fadelab_server.app import serve  # noqa: PLC0415
+
     with _sentences():
         asyncio.run(serve(checked, resume=checked.checkpoint_dir if resume else None))
 
