@@ -13,9 +13,12 @@ _VERBS = {
     "doctor": "fadelab.cli.machine:doctor",
     "server": "fadelab.cli.processes:server",
     "agent": "fadelab.cli.processes:agent",
+    "validator": "fadelab.cli.processes:validator",
+    "begin": "fadelab.cli.begin:begin",
     "emulate": "fadelab.cli.emulate:emulate",
     "health": "fadelab.cli.health:health",
     "link": "fadelab.cli.link:link",
+    "compose": "fadelab.cli.compose:compose",
     "images": "fadelab.cli.images:images",
 }
 
