@@ -46,6 +46,8 @@ def test_there_is_a_server_an_emulator_and_each_agent(folder: Path) -> None:
     assert images["server"] == images["begin"] == "fadelab-server"
     assert images["emulator"] == "fadelab-emulator"
     assert {images[name] for name in agents | {"validator"}} == {"fadelab-agent"}
+    yielding = {name for name, service in found.items() if "cpu_shares" in service}
+    assert yielding == agents | {"validator"}
     assert set(found["emulator"]["depends_on"]) == agents | {"server"}
 
 

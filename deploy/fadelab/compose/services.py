@@ -20,6 +20,8 @@ _CAPABILITIES = {
     "NET_RAW": "see when the first packet passes a reopened link",
     "SYS_NICE": "change links on time while agents train",
 }
+_AGENT_SHARES = 64
+"""Of a processor that is wanted by others, too; Docker gives everybody else 1024."""
 _HEADER = """\
 # {name}: one server, one emulator, {agents} agents; written by `fadelab compose`.
 #
@@ -103,6 +105,8 @@ def _plain(testbed: Testbed, name: str, target: Target, command: list[str]) -> d
     if target is Target.AGENT and testbed.data_dir is not None:
         volumes.append(f"{testbed.data_dir}:{DATA}:ro")
     user, group = testbed.user
+    # As in a local run, those that train get what the others leave: a late emulator distorts links.
+    shares = {"cpu_shares": _AGENT_SHARES} if target is Target.AGENT else {}
     return {
         "image": image_name(target, testbed.tag),
         "container_name": testbed.container(name),
@@ -112,6 +116,7 @@ def _plain(testbed: Testbed, name: str, target: Target, command: list[str]) -> d
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "volumes": volumes,
+        **shares,
     }
 
 
