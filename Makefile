@@ -22,10 +22,10 @@ demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in a
 	$(BIN)/fadelab run examples/quickstart.yaml
 
 test: $(READY) ## Run the tests that need no whole testbed and no minutes
-	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml"
+	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml and not docker"
 
-test-system: $(READY) ## Run the others: whole testbeds, and links in a kernel of their own
-	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance"
+test-system: $(READY) ## Run the others: whole testbeds, links in a kernel of their own, images where Docker runs
+	$(BIN)/python -m pytest -m "(system or uml or docker) and not conformance and not endurance"
 
 fuzz: $(READY) ## Throw a million damaged packets at the decoders and 50 000 streams of such at the server
 	FADELAB_FUZZ=1000000 $(BIN)/python -m pytest --timeout 1800 \

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import Field
 
 from fadelab_emulation.achieved import AchievedWriter
@@ -133,9 +134,12 @@ class Emulator:
         pb_grpc.add_RadioServicer_to_server(radio, server)
         control = EmulatorService(self._board, self._ticks)
         pb_grpc.add_EmulatorServicer_to_server(control, server)
+        condition = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(condition, server)
         if self._config.radio_socket is not None:
             server.add_insecure_port(f"unix:{self._config.radio_socket}")
         await server.start()
+        await condition.set("", health_pb2.HealthCheckResponse.SERVING)
         driving = asyncio.create_task(asyncio.to_thread(self._ticks.run))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((driving, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -20,7 +20,9 @@ from fadelab.link.options import LinkOptions
 from fadelab.link.recording import export_trace
 from fadelab.local.calibrate import calibrate as measure
 
-link = typer.Typer(help="Shaped links on their own, for any program.", no_args_is_help=True)
+link = typer.Typer(
+    help="Shaped links on their own, for any program.", no_args_is_help=True, rich_markup_mode=None
+)
 
 # Below this a link or the transport wastes time; above it a link is faster than it was told.
 _GOOD_RATIOS = (0.93, 0.957)

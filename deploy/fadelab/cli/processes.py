@@ -1,4 +1,4 @@
-"""``fadelab server`` and ``fadelab agent``: one process each, for deployments built by hand."""
+"""``fadelab server``, ``agent`` and ``validator``: one process each, for deployments by hand."""
 
 import asyncio
 from pathlib import Path
@@ -11,9 +11,12 @@ from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import exit_code_of
 from fadelab.mistakes import describe
 from fadelab_agent.agent import AgentConfig, run_agent
+from fadelab_agent.validator import Validator
+from fadelab_agent.work import TaskWork
 from fadelab_agent.workbench_config import WorkbenchConfig
+from fadelab_proto.clock import SystemClock
 from fadelab_proto.config import StrictModel
-from fadelab_server.app import serve
+from fadelab_proto.events import EventLog
 from fadelab_server.config import ServerConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -35,6 +38,15 @@ class AgentFile(StrictModel):
         return self
 
 
+class ValidatorFile(StrictModel):
+    """What ``fadelab validator`` reads."""
+
+    operator_socket: Path = Field(description="The server's local socket.")
+    events_dir: Path
+    time_scale: float = Field(1.0, gt=0, description="As in the server's configuration.")
+    work: WorkbenchConfig = Field(description="Task and model, as on all devices.")
+
+
 def server(
     config: Annotated[Path, typer.Argument(help="JSON file; see docs/schemas.")],
     resume: Annotated[
@@ -52,6 +64,9 @@ def server(
                 ExitCode.USAGE,
                 f"{config}: there is no initial model of {task.name}: {task.initial}",
             )
+    # gRPC's health service is not installed where agents alone run.
+    from fadelab_server.app import serve  # noqa: PLC0415
+
     with _sentences():
         folder = checked.checkpoint_dir if resume else None
         asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
@@ -71,6 +86,28 @@ def agent(
 
         bench = Workbench(checked.work)
         asyncio.run(run_agent(checked.agent, [bench.device(checked.agent.device)]))
+
+
+def validator(
+    config: Annotated[Path, typer.Argument(help="JSON file; see docs/containers.md.")],
+) -> None:
+    """Report loss and metric of every version to a server on this machine until its run is over.
+
+    Example: fadelab validator validator.json
+    """
+    checked = _read(config, ValidatorFile)
+    with _sentences():
+        # torch takes seconds to import, and only here is it needed.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
+        work = Workbench(checked.work).validator()
+        asyncio.run(_validate(checked, work))
+
+
+async def _validate(checked: ValidatorFile, work: TaskWork) -> None:
+    clock = SystemClock(checked.time_scale)
+    with EventLog(checked.events_dir, "validator", "0", clock) as log:
+        await Validator(work, 0, socket=checked.operator_socket, clock=clock, log=log).run()
 
 
 class _sentences:  # noqa: N801 -- used like a function

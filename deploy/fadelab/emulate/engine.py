@@ -32,7 +32,7 @@ class DockerEngine:
     def __init__(self) -> None:
         try:
             # Only who names containers needs it.
-            import docker  # noqa: PLC0415
+            from docker import errors, from_env  # noqa: PLC0415
         except ImportError:
             raise FadelabError(
                 ExitCode.ENVIRONMENT,
@@ -41,14 +41,14 @@ class DockerEngine:
             ) from None
         self._since_s = int(time.time())
         try:
-            self._client: Any = docker.from_env()
-        except docker.errors.DockerException as error:
+            self._client: Any = from_env()
+        except errors.DockerException as error:
             raise FadelabError(
                 ExitCode.ENVIRONMENT,
                 f"no Docker engine answers ({error}); start it, set DOCKER_HOST, or name places "
                 "by pid or netns",
             ) from None
-        self._errors = docker.errors
+        self._errors = errors
 
     def namespace_path(self, container: str) -> Path:
         """Return the file of a running container's network namespace.

@@ -22,7 +22,6 @@ from fadelab_emulation.linux import set_process_name
 from fadelab_emulation.sandbox import ForeignNamespaceError, SandboxError
 from fadelab_proto.codecs import AccelerationError
 from fadelab_proto.tls import TrustError
-from fadelab_server.app import ListenError
 from fadelab_server.checkpoint import CheckpointError
 
 PROCESS_PREFIX = "fadelab:"
@@ -33,10 +32,9 @@ _SYMPTOM_S = 1.0
 _T = TypeVar("_T")
 Message = dict[str, object]
 
-# What a child's known errors mean to the user. Errors of the learning part are found by name, so
-# that processes that do not learn need not import torch for it.
+# What a child's known errors mean to the user. Errors of the learning part and of the server process
+# are found by name, so that others need not import torch or gRPC's health service for it.
 _CODES: dict[type[BaseException], ExitCode] = {
-    ListenError: ExitCode.ADDRESS_IN_USE,
     CheckpointError: ExitCode.CHECKPOINT,
     RefusedError: ExitCode.REFUSED,
     HandshakeError: ExitCode.UNTRUSTED,
@@ -49,6 +47,7 @@ _CODES: dict[type[BaseException], ExitCode] = {
     AccelerationError: ExitCode.ENVIRONMENT,
 }
 _CODES_BY_NAME = {
+    "ListenError": ExitCode.ADDRESS_IN_USE,
     "DataSetError": ExitCode.DATA_MISSING,
     "PartitionError": ExitCode.USAGE,
     "TrainingDiverged": ExitCode.COMPONENT_FAILED,

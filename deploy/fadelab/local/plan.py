@@ -17,10 +17,15 @@ from fadelab_emulation.sources import needs
 from fadelab_server.config import ServerConfig, StopConfig, TaskSpec
 
 # The address of backends.topology; the port is free in a network of the run's own.
-_PORT = 50051
-SERVER = f"10.77.0.1:{_PORT}"
+PORT = 50051
+SERVER = f"10.77.0.1:{PORT}"
 # Reading a process's private memory takes the kernel some 10 ms: a sample of agents has to do.
 _MEASURED_AGENTS = 64
+
+
+def draw_run_id() -> int:
+    """Return what tells a run's messages from those of another."""
+    return secrets.randbits(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,9 @@ class LinksOfRun:
         return cls(command_mono_s, found, choice)
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPlan:
-    """One run on this machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """One run, wherever its processes are."""
 
     experiment: Experiment
     run_dir: Path
@@ -58,25 +63,6 @@ class LocalPlan:
     """A short path: unix sockets allow 107 bytes."""
     data_dir: Path
     run_id: int
-    command_mono_s: float
-    """When the command was given."""
-
-    links: "LinksOfRun"
-
-    @classmethod
-    def create(
-        cls, experiment: Experiment, links: "LinksOfRun", run_dir: Path, sockets_dir: Path
-    ) -> "LocalPlan":
-        """Draw a run identifier."""
-        return cls(
-            experiment=experiment,
-            run_dir=run_dir,
-            sockets_dir=sockets_dir,
-            data_dir=experiment.task.data_dir.absolute(),
-            run_id=secrets.randbits(32),
-            command_mono_s=links.command_mono_s,
-            links=links,
-        )
 
     @property
     def events_dir(self) -> Path:
@@ -112,21 +98,6 @@ class LocalPlan:
     def initial_path(self) -> Path:
         """The model of version 0."""
         return self.run_dir / "checkpoints" / f"{self.experiment.task.name}-initial.npy"
-
-    def emulator(self) -> EmulatorConfig:
-        """Return the emulator's configuration."""
-        experiment = self.experiment
-        return EmulatorConfig(
-            devices=experiment.devices.count,
-            seed=experiment.seed,
-            radio=experiment.radio,
-            radio_socket=self.radio_socket,
-            events_dir=self.events_dir,
-            schedule_path=self.schedule_path,
-            achieved_path=self.run_dir / "links.achieved",
-            backend=BackendFacts.of(self.links.choice),
-            times_delays=Need.DELAY in self.links.needs,
-        )
 
     def workbench(self) -> WorkbenchConfig:
         """Return what all devices share."""
@@ -195,7 +166,7 @@ class LocalPlan:
             max_payload_bytes=experiment.transport.max_payload_bytes,
             classes=marked_routes(experiment.transport.classes, experiment.radio.classes),
             mtu_bytes=experiment.transport.mtu_bytes,
-            uplink_shares=uplink_shares(experiment.radio.classes, _PORT),
+            uplink_shares=uplink_shares(experiment.radio.classes, PORT),
             uplink_power_w=experiment.radio.uplink_power_w,
             downlink_power_w=experiment.radio.downlink_power_w,
             compute=experiment.devices.compute,
@@ -203,4 +174,43 @@ class LocalPlan:
             stall_s=experiment.transport.stall_s,
             time_scale=self.time_scale,
             measure_memory=device % -(-experiment.devices.count // _MEASURED_AGENTS) == 0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPlan(RunPlan):
+    """One run on this machine."""
+
+    command_mono_s: float
+    """When the command was given."""
+    links: LinksOfRun
+
+    @classmethod
+    def create(
+        cls, experiment: Experiment, links: LinksOfRun, run_dir: Path, sockets_dir: Path
+    ) -> "LocalPlan":
+        """Draw a run identifier."""
+        return cls(
+            experiment=experiment,
+            run_dir=run_dir,
+            sockets_dir=sockets_dir,
+            data_dir=experiment.task.data_dir.absolute(),
+            run_id=draw_run_id(),
+            command_mono_s=links.command_mono_s,
+            links=links,
+        )
+
+    def emulator(self) -> EmulatorConfig:
+        """Return the emulator's configuration."""
+        experiment = self.experiment
+        return EmulatorConfig(
+            devices=experiment.devices.count,
+            seed=experiment.seed,
+            radio=experiment.radio,
+            radio_socket=self.radio_socket,
+            events_dir=self.events_dir,
+            schedule_path=self.schedule_path,
+            achieved_path=self.run_dir / "links.achieved",
+            backend=BackendFacts.of(self.links.choice),
+            times_delays=Need.DELAY in self.links.needs,
         )

@@ -1,0 +1,1 @@
+"""A testbed of containers on one machine, from an experiment file."""

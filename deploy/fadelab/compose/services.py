@@ -1,0 +1,142 @@
+"""The compose file: which containers a testbed is made of, and what each may do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from fadelab.images.build import Target, image_name
+
+CONFIG, OUT, SOCKETS, DATA = (
+    Path("/config"),
+    Path("/out"),
+    Path("/run/fadelab/sockets"),
+    Path("/data"),
+)
+_CAPABILITIES = {
+    "NET_ADMIN": "make links and shape them",
+    "SYS_ADMIN": "enter the networks of the other containers",
+    "SYS_PTRACE": "find these networks: their processes are another user's",
+    "NET_RAW": "see when the first packet passes a reopened link",
+    "SYS_NICE": "change links on time while agents train",
+}
+_AGENT_SHARES = 64
+"""Of a processor that is wanted by others, too; Docker gives everybody else 1024."""
+_HEADER = """\
+# {name}: one server, one emulator, {agents} agents; written by `fadelab compose`.
+#
+#   docker compose up -d            (or docker-compose up -d)
+#   docker wait {prefix}-begin       until the run is over
+#   docker compose down
+#
+# No container has a network of Docker's. The data network is what the emulator makes: a link from the
+# server to each agent, shaped from its first byte on. What goes past it (radio plane, operator) uses
+# unix sockets in ./sockets. Agents and server have no capability and cannot change their links.
+# The emulator alone has some:
+{capabilities}
+# and sees the machine's processes (pid: host) and Docker's socket, to find the containers again when
+# they start anew. On machines with AppArmor it also needs: security_opt: [apparmor:unconfined].
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """What the compose file has to know."""
+
+    name: str
+    agents: int
+    tag: str
+    time_scale: float
+    user: tuple[int, int]
+    """Whose processes server and agents are: user and group."""
+    docker_socket: Path
+    """The engine's, on this machine."""
+    data_dir: Path | None
+    """Folder of the data set on this machine; None: the task needs none."""
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    @property
+    def prefix(self) -> str:
+        """What the names of containers begin with."""
+        return f"fadelab-{self.name.lower()}"
+
+    def container(self, service: str) -> str:
+        """Return a service's container."""
+        return f"{self.prefix}-{service}"
+
+
+def agent_name(device: int) -> str:
+    """Return the service of a device."""
+    return f"agent-{device}"
+
+
+def compose_file(testbed: Testbed) -> str:
+    """Return the text of compose.yaml."""
+    agents = [agent_name(device) for device in range(testbed.agents)]
+    services = {
+        "server": _plain(testbed, "server", Target.SERVER, ["server", f"{CONFIG}/server.json"]),
+        **{
+            name: _plain(testbed, name, Target.AGENT, ["agent", f"{CONFIG}/{name}.json"])
+            for name in agents
+        },
+        "emulator": _emulator(testbed, agents),
+        "validator": _unwatched(
+            _plain(testbed, "validator", Target.AGENT, ["validator", f"{CONFIG}/validator.json"])
+        ),
+        "begin": _unwatched(_plain(testbed, "begin", Target.SERVER, _begin(testbed))),
+    }
+    header = _HEADER.format(
+        name=testbed.name,
+        agents=testbed.agents,
+        prefix=testbed.prefix,
+        capabilities="\n".join(f"#   {name:<11} {why}" for name, why in _CAPABILITIES.items()),
+    )
+    blocks = [
+        yaml.safe_dump({name: service}, sort_keys=False, default_flow_style=None, width=100)
+        for name, service in services.items()
+    ]
+    indented = ["".join(f"  {line}\n" for line in block.splitlines()) for block in blocks]
+    return header + "services:\n" + "\n".join(indented)
+
+
+def _plain(testbed: Testbed, name: str, target: Target, command: list[str]) -> dict[str, object]:
+    volumes = ["./config:/config:ro", "./out:/out", f"./sockets:{SOCKETS}"]
+    if target is Target.AGENT and testbed.data_dir is not None:
+        volumes.append(f"{testbed.data_dir}:{DATA}:ro")
+    user, group = testbed.user
+    # As in a local run, those that train get what the others leave: a late emulator distorts links.
+    shares = {"cpu_shares": _AGENT_SHARES} if target is Target.AGENT else {}
+    return {
+        "image": image_name(target, testbed.tag),
+        "container_name": testbed.container(name),
+        "command": command,
+        "user": f"{user}:{group}",
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "volumes": volumes,
+        **shares,
+    }
+
+
+def _begin(testbed: Testbed) -> list[str]:
+    return ["begin", str(SOCKETS), str(testbed.agents), "--time-scale", f"{testbed.time_scale:g}"]
+
+
+def _unwatched(service: dict[str, object]) -> dict[str, object]:
+    """Leave out the image's health check, which asks for what this service has not got."""
+    return service | {"healthcheck": {"disable": True}}
+
+
+def _emulator(testbed: Testbed, agents: list[str]) -> dict[str, object]:
+    service = _plain(testbed, "emulator", Target.EMULATOR, ["emulate", f"{CONFIG}/emulate.yaml"])
+    volumes = service["volumes"]
+    assert isinstance(volumes, list)
+    return service | {
+        "user": f"0:{testbed.user[1]}",
+        "pid": "host",
+        "cap_add": list(_CAPABILITIES),
+        "volumes": [*volumes, f"{testbed.docker_socket}:/var/run/docker.sock"],
+        "depends_on": ["server", *agents],
+    }

@@ -1,0 +1,1 @@
+"""Container images of server, agent and emulator."""
