@@ -19,7 +19,7 @@ _IMPAIRMENTS = ("test_impairment_ebpf.py", "test_impairment_netem.py")
 """What is run there besides the conformance suite; everything else finds in any kernel what it needs.
 One machine runs them all: to boot and to load numpy takes it 12 s."""
 _NO_TESTS = 5
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 """A machine in a process measures well only as long as nothing else wants the processor. What other
 work has disturbed passes when it is measured again; what is wrong does not."""
 
