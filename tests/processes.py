@@ -9,6 +9,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -25,11 +26,14 @@ CLEAN.set_forkserver_preload(["pytest", "fadelab.emulate.process", "fadelab_serv
 
 
 def fork(body: Callable[[], None]) -> int:
-    """Run ``body``, which must not use gRPC, in a fork of this process; return its number.
+    """Run ``body`` in a fork of this process, which ends with this one; return its number.
+
+    It must not use gRPC if this process ever did.
 
     All that exists now is exempt from garbage collection in the child, which ends without unwinding
     what is below ``body``: nothing that it has not made itself is ever freed there.
     """
+    sys.stdout.flush()
     gc.disable()  # until the child has its exemption: Python's own hooks run before that
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads of other tests
@@ -46,5 +50,6 @@ def fork(body: Callable[[], None]) -> int:
         except Exception:  # noqa: BLE001 -- the process ends here, whatever it is
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             os._exit(status)
     return pid

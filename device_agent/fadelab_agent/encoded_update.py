@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import google_crc32c
-
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.checksum import checksum
 from fadelab_proto.codecs import Chunk, Encoding
 from fadelab_proto.packet import Packet, parse_packet
 
@@ -79,11 +78,3 @@ def encode_update(identity: UpdateIdentity, encoding: Encoding) -> EncodedUpdate
         content=checksum(packets),
     )
     return EncodedUpdate(header, packets)
-
-
-def checksum(pieces: Iterable[bytes]) -> int:
-    """Return the CRC-32C (RFC 3720, section 12.1) of bytes that follow one another."""
-    crc = 0
-    for piece in pieces:
-        crc = google_crc32c.extend(crc, piece)
-    return crc

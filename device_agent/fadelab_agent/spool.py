@@ -29,8 +29,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from fadelab_agent.encoded_update import EncodedUpdate, checksum
+from fadelab_agent.encoded_update import EncodedUpdate
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.checksum import checksum
 from fadelab_proto.config import StrictModel
 from fadelab_proto.durable import replace_file
 from fadelab_proto.packet import HEADER_BYTES, MAX_PACKETS

@@ -26,12 +26,9 @@ allocated and raises :class:`PacketError` for whatever is not a whole, undamaged
 
 import struct
 from dataclasses import dataclass
-from typing import Any
-
-import google_crc32c
-import numpy as np
 
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.checksum import checksum
 
 MAGIC = 0xFADE
 FORMAT_VERSION = 1
@@ -41,7 +38,6 @@ CLASS_OFFSET = 3
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_PACKETS = 0xFFFF
 
-_COPIED_BYTES = 16 << 10
 _HEADER = struct.Struct("<HBBBBHIIIIIHHI")
 _CHECKSUM = struct.Struct("<I")
 _WHOLE_HEADER = struct.Struct(_HEADER.format + _CHECKSUM.format[1:])
@@ -95,7 +91,7 @@ class Packet:
             self.packets,
             len(self.payload),
         )
-        return b"".join((header, _CHECKSUM.pack(_checksum(header, self.payload)), self.payload))
+        return b"".join((header, _CHECKSUM.pack(checksum((header, self.payload))), self.payload))
 
 
 def parse_packet(data: bytes | memoryview) -> Packet:
@@ -122,7 +118,7 @@ def parse_packet(data: bytes | memoryview) -> Packet:
         )
     view = memoryview(data)
     payload = view[HEADER_BYTES:]
-    if _checksum(bytes(view[: HEADER_BYTES - 4]), payload) != declared:
+    if checksum((view[: HEADER_BYTES - 4], payload)) != declared:
         raise PacketError("CRC-32C does not match: the packet was damaged")
     packet = Packet(*fields[2:-2], payload)  # type: ignore[call-arg] # as many as are declared
     _check_numbers(packet)
@@ -133,23 +129,6 @@ def class_name(number: int) -> str:
     """Return a known packet class's name as events and experiments have it: ``sign``, ``update``."""
     name = pb.PacketClass.Name(pb.PacketClass.ValueType(number))
     return name.removeprefix("PACKET_CLASS_").lower()
-
-
-def _checksum(header: bytes, payload: bytes | memoryview) -> int:
-    crc: int = google_crc32c.extend(google_crc32c.value(header), _summable(payload))
-    return crc
-
-
-def _summable(payload: bytes | memoryview) -> Any:
-    """Return the same bytes as google_crc32c takes them.
-
-    That is not a memoryview, which has to be released after use, but an array that views it: large
-    payloads need not be copied. Making one takes longer than copying a few kilobytes, though, and
-    the package's Python form, for machines without a compiled one, takes bytes alone.
-    """
-    if len(payload) < _COPIED_BYTES or google_crc32c.implementation != "c":
-        return bytes(payload)
-    return np.frombuffer(payload, dtype=np.uint8)
 
 
 def _check_numbers(packet: Packet) -> None:

@@ -18,10 +18,10 @@ import struct
 from pathlib import Path
 from typing import IO, Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_proto.checksum import checksum
 from fadelab_proto.durable import replace_file
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -53,12 +53,12 @@ def save(directory: Path, meta: dict[str, object], arrays: Arrays) -> None:
             "name": name,
             "type": array.dtype.str,
             "shape": list(arrays[name].shape),
-            "crc": _sum(array),
+            "crc": checksum((_octets(array),)),
         }
         for name, array in contents.items()
     ]
     description = json.dumps({"meta": meta, "arrays": listed}).encode()
-    head = _HEAD.pack(_MAGIC, len(description), google_crc32c.value(description))
+    head = _HEAD.pack(_MAGIC, len(description), checksum((description,)))
 
     def write(file: IO[bytes]) -> None:
         file.write(head + description)
@@ -95,7 +95,7 @@ def _read(file: IO[bytes], size: int) -> tuple[dict[str, object], Arrays]:
         raise _DamagedError("it does not begin like one")
     _, length, crc = _HEAD.unpack(head)
     description = file.read(min(length, size))
-    if len(description) != length or google_crc32c.value(description) != crc:
+    if len(description) != length or checksum((description,)) != crc:
         raise _DamagedError("its description is damaged")
     try:
         described = json.loads(description)
@@ -119,17 +119,10 @@ def _read_array(file: IO[bytes], described: dict[str, Any], size: int) -> NDArra
         raise _DamagedError(f"it is too short for an array of {shape}")
     array = np.empty(shape, dtype=kind)
     octets = _octets(array)
-    if file.readinto(octets) != len(octets) or _sum(array) != described["crc"]:  # type: ignore[attr-defined]
+    if file.readinto(octets) != len(octets) or checksum((octets,)) != described["crc"]:  # type: ignore[attr-defined]
         raise _DamagedError(f"array {described['name']} is damaged")
     return array
 
 
 def _octets(array: NDArray[np.generic]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
-
-
-def _sum(array: NDArray[np.generic]) -> int:
-    octets = array.reshape(-1).view(np.uint8)
-    whole = octets if google_crc32c.implementation == "c" else octets.tobytes()
-    crc: int = google_crc32c.value(whole)
-    return crc

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from tests.server.harness import (
     DIMENSION,
     LAYOUT,
+    RUN,
     SAMPLES,
     Running,
     initial_vector,
     make_config,
 )
 
+from fadelab_agent.agent import AgentConfig
 from fadelab_agent.radio import LinkView
 from fadelab_agent.work import Trained
 from fadelab_proto.clock import SystemClock
@@ -292,3 +294,15 @@ def agent_events(folder: Path, name: str, device: int = 0) -> list[dict[str, Any
 def agent_log(folder: Path) -> Any:
     with EventLog(folder / "events", "agent", "0", SystemClock()) as log:
         yield log
+
+
+def agent_config(folder: Path, port: int, **changes: Any) -> AgentConfig:
+    settings: dict[str, Any] = {
+        "run_id": RUN,
+        "device": 0,
+        "server": f"127.0.0.1:{port}",
+        "events_dir": folder / "events",
+        "policy": {"kind": "dense"},
+        "max_payload_bytes": 512,
+    }
+    return AgentConfig.model_validate(settings | changes)

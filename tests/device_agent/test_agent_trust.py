@@ -9,30 +9,18 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.device_agent.agent_harness import FakeWork, agent_events, go, until
-from tests.server.harness import RUN, logged, make_config, running
+from tests.device_agent.agent_harness import FakeWork, agent_config, agent_events, go, until
+from tests.server.harness import logged, make_config, running
 from tests.trusting import agent_trust, deployment, expire, server_trust
 
 from fadelab.certificates import make_certificates
-from fadelab_agent.agent import Agent, AgentConfig
+from fadelab_agent.agent import Agent
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.trust import AgentTrust, HandshakeError, ServerDoor
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.tls import TrustError, certificate_problem
 
 Changes = dict[str, Any]
-
-
-def agent_config(folder: Path, port: int, **changes: Any) -> AgentConfig:
-    settings: dict[str, Any] = {
-        "run_id": RUN,
-        "device": 0,
-        "server": f"127.0.0.1:{port}",
-        "events_dir": folder / "events",
-        "policy": {"kind": "dense"},
-        "max_payload_bytes": 512,
-    }
-    return AgentConfig.model_validate(settings | changes)
 
 
 async def take_part(folder: Path, port: int, **changes: Any) -> None:

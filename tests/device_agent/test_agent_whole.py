@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.device_agent.agent_harness import (
     FakeWork,
+    agent_config,
     agent_events,
     agent_log,
     go,
@@ -32,7 +33,7 @@ from tests.server.harness import (
     running,
 )
 
-from fadelab_agent.agent import Agent, AgentConfig
+from fadelab_agent.agent import Agent
 from fadelab_agent.compute import transmission_energy_j
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.downlink import Downlink
@@ -50,18 +51,6 @@ from fadelab_proto.substitutes import ConstantModulus
 from fadelab_proto.wire import channel_options
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.task_state import TaskState
-
-
-def agent_config(folder: Path, port: int, **changes: Any) -> AgentConfig:
-    settings: dict[str, Any] = {
-        "run_id": RUN,
-        "device": 0,
-        "server": f"127.0.0.1:{port}",
-        "events_dir": folder / "events",
-        "policy": {"kind": "dense"},
-        "max_payload_bytes": 512,
-    }
-    return AgentConfig.model_validate(settings | changes)
 
 
 def agent(folder: Path, port: int, work: FakeWork, **changes: Any) -> Agent:

@@ -102,7 +102,7 @@ def test_a_huge_declared_payload_is_refused_before_the_checksum(
     )
     data = bytearray(packet.encode())
     data[32:36] = (0xFFFFFFFF).to_bytes(4, "little")
-    monkeypatch.setattr("fadelab_proto.packet._checksum", lambda *_: pytest.fail("checksum read"))
+    monkeypatch.setattr("fadelab_proto.packet.checksum", lambda *_: pytest.fail("checksum read"))
     with pytest.raises(PacketError, match="declared payload of 4294967295 bytes"):
         parse_packet(bytes(data))
     oversized = dataclasses.replace(packet, payload=bytes(MAX_PAYLOAD_BYTES + 1))

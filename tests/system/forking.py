@@ -1,30 +1,7 @@
-"""Forked processes of scenes: quick to start, since what takes long is loaded already."""
+"""Ending the forked processes of scenes."""
 
 import os
 import signal
-import sys
-import traceback
-from collections.abc import Callable
-
-from fadelab_emulation import linux
-
-
-def fork(body: Callable[[], None]) -> int:
-    """Run ``body`` in a process of its own, which ends with this one; return its number."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            linux.signal_on_parent_death(signal.SIGKILL)
-            body()
-            status = 0
-        except Exception:  # noqa: BLE001 -- the process ends here, whatever it is
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
-    return pid
 
 
 def kill(pid: int) -> None:

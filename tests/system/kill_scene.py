@@ -17,7 +17,8 @@ from typing import Any
 
 import grpc
 import numpy as np
-from tests.system.forking import exit_code, fork, kill
+from tests.processes import fork
+from tests.system.forking import exit_code, kill
 
 from fadelab_agent.agent import AgentConfig, run_agent
 from fadelab_agent.config import IidPartition, MlpModel, TaskConfig, TrainingConfig

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import grpc
-from tests.system.forking import exit_code, fork, kill
+from tests.processes import fork
+from tests.system.forking import exit_code, kill
 
 from fadelab.cli.processes import AgentFile
 from fadelab_agent.agent import run_agent

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
-
+from fadelab_proto.checksum import checksum
 from fadelab_server.checkpoint import CheckpointError
 
 _HEAD = struct.Struct("<IB?2x")
@@ -58,8 +57,7 @@ def frame(kind: int, body: bytes | memoryview, *, summed: bool) -> bytes:
 
 
 def _checksum(head: bytes, body: bytes | memoryview, *, summed: bool) -> int:
-    crc: int = google_crc32c.value(head)
-    return google_crc32c.extend(crc, bytes(body)) if summed else crc
+    return checksum((head, body) if summed else (head,))
 
 
 def segment_path(directory: Path, position: int) -> Path:
