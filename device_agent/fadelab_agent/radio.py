@@ -47,6 +47,15 @@ class Radio(Protocol):
         """Return the seconds spent in contact since the radio was started."""
         ...
 
+    async def set_power(self, power_w: float) -> str | None:
+        """Send with this power from now on; return once it is in force.
+
+        Returns:
+            Why the modem does not do it, or None if it does.
+
+        """
+        ...
+
 
 class EmulatedRadio:
     """The radio plane of the emulator, over a local socket."""
@@ -68,6 +77,7 @@ class EmulatedRadio:
         self._opened_at_s: float | None = None
         self._open_total_s = 0.0
         self._watcher: asyncio.Task[None] | None = None
+        self._reported = asyncio.Condition()
 
     @property
     def view(self) -> LinkView:
@@ -86,6 +96,20 @@ class EmulatedRadio:
         """Return the closed windows' lengths plus the present one's so far."""
         since = self._opened_at_s
         return self._open_total_s + (0.0 if since is None else self._clock.now_s() - since)
+
+    async def set_power(self, power_w: float) -> str | None:
+        """Ask the emulator, and wait for the report that tells of the power."""
+        stub = pb_grpc.RadioStub(self._channel)
+        request = pb.PowerRequest(device=self._device, power_w=power_w)
+        try:
+            reply = await stub.RequestPower(request, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        if reply.status != pb.POWER_STATUS_GRANTED:
+            return reply.reason
+        async with self._reported:
+            await self._reported.wait_for(lambda: self._view.power_w == reply.power_w)
+        return None
 
     async def __aenter__(self) -> Self:
         self._watcher = asyncio.create_task(self._watch())
@@ -111,6 +135,8 @@ class EmulatedRadio:
                 request = pb.WatchLinkRequest(device=self._device)
                 async for report in stub.WatchLink(request, wait_for_ready=True):
                     self._take(report)
+                    async with self._reported:
+                        self._reported.notify_all()
             await self._clock.sleep_until(self._clock.now_s() + 0.1)
 
     def _take(self, report: pb.LinkReport) -> None:
@@ -164,6 +190,10 @@ class WiredRadio:
     def open_s(self) -> float:
         """Return the seconds since the start."""
         return self._clock.now_s() - self._since_s
+
+    async def set_power(self, power_w: float) -> str | None:  # noqa: ARG002
+        """Refuse: a wire has no transmit power."""
+        return "a wired link has no transmit power"
 
     async def __aenter__(self) -> Self:
         return self
