@@ -23,7 +23,8 @@ from fadelab_agent.radio import EmulatedRadio, WiredRadio
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
-from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.terms import DeviceTerms
+from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.trust import AgentTrust, ServerDoor, read_token
 from fadelab_agent.uplink import Uplink
 from fadelab_agent.upload_ways import UploadWays, open_ways

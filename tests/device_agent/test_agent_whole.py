@@ -42,7 +42,8 @@ from fadelab_agent.keepsake import Keepsake
 from fadelab_agent.membership import Membership, RefusedError
 from fadelab_agent.policy import FixedCodec, FixedFraction, Policy
 from fadelab_agent.radio import WiredRadio
-from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.terms import DeviceTerms
+from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.uplink import Uplink
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock

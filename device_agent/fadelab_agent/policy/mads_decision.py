@@ -17,9 +17,6 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from scipy.optimize import brentq
-from scipy.special import lambertw
-
 
 @dataclass(frozen=True, slots=True)
 class ContactTerms:
@@ -162,6 +159,9 @@ class InverseSquare:
 
     def best(self, terms: ContactTerms) -> Choice:
         """Return the solution of ``k^3 e^(k growth) = 2 V w n^2 / (q marginal)``, at least 1."""
+        # scipy takes a third of a second to import, which reading an experiment need not pay.
+        from scipy.special import lambertw  # noqa: PLC0415
+
         most = terms.entries_at(terms.max_power_w)
         gain = 2 * terms.penalty * self.weight * float(terms.dimension) ** 2
         debt = terms.queue_j * terms.marginal_j
@@ -200,6 +200,8 @@ class PowerLaw:
 
     def best(self, terms: ContactTerms) -> Choice:
         """Return the root, or the end of the range that it lies beyond."""
+        from scipy.optimize import brentq  # noqa: PLC0415
+
         most = terms.entries_at(terms.max_power_w)
         gain = terms.penalty * self.weight * 2 * self.exponent * self.scale**2
         debt = terms.queue_j * terms.marginal_j
