@@ -16,7 +16,13 @@ from fadelab_agent.routes import ClassRoutes, MtuBytes
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
-from fadelab_server.config import DownlinkConfig, FedAsyncConfig, FullDownlink
+from fadelab_server.config import (
+    AflConfig,
+    DownlinkConfig,
+    FedAsyncConfig,
+    FedBuffConfig,
+    FullDownlink,
+)
 
 
 class DevicesConfig(StrictModel):
@@ -142,7 +148,7 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig):
+        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(

@@ -8,20 +8,13 @@ from numpy.typing import NDArray
 from fadelab_agent.compute import transmission_energy_j
 from fadelab_agent.datagram_uplink import as_event
 from fadelab_agent.encoded_update import UpdateIdentity, encode_update
-from fadelab_agent.error_memory import Memory
-from fadelab_agent.keepsake import Keepsake
 from fadelab_agent.lazy_upload import LazyUpload
-from fadelab_agent.membership import Membership
-from fadelab_agent.radio import Radio
 from fadelab_agent.settling import settled
 from fadelab_agent.spool import Spooled
-from fadelab_agent.terms import DeviceTerms
-from fadelab_agent.uplink import SessionLostError, Uplink, UploadOutcome
-from fadelab_agent.work import TaskWork
+from fadelab_agent.terms import DeviceTerms, TaskParts
+from fadelab_agent.uplink import SessionLostError, UploadOutcome
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import Chunk, Codec, Encoding
-from fadelab_proto.events import EventLog
 from fadelab_proto.seeds import Stream, generator
 
 F32 = NDArray[np.float32]
@@ -32,36 +25,23 @@ class Delivery:
     """Brings one task's updates to the server, one after the other.
 
     Args:
-        work: knows the model's layout.
-        memory: what was not sent yet.
-        keepsake: keeps the update that is under way for the case that this process is killed.
+        parts: what it works with.
         lazy: decides which updates are sent, where the memory is one of innovations.
 
     """
 
     def __init__(
-        self,
-        terms: DeviceTerms,
-        *,
-        work: TaskWork,
-        memory: Memory,
-        keepsake: Keepsake,
-        membership: Membership,
-        radio: Radio,
-        uplink: Uplink,
-        clock: Clock,
-        log: EventLog,
-        lazy: LazyUpload | None = None,
+        self, terms: DeviceTerms, parts: TaskParts, *, lazy: LazyUpload | None = None
     ) -> None:
         self._terms = terms
-        self._work = work
-        self._memory = memory
-        self._keepsake = keepsake
-        self._membership = membership
-        self._radio = radio
-        self._uplink = uplink
-        self._clock = clock
-        self._log = log
+        self._work = parts.work
+        self._memory = parts.memory
+        self._keepsake = parts.keepsake
+        self._membership = parts.membership
+        self._radio = parts.radio
+        self._uplink = parts.uplink
+        self._clock = parts.clock
+        self._log = parts.log
         self._lazy = lazy
 
     async def left(self) -> Spooled | None:

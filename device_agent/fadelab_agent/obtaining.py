@@ -4,14 +4,9 @@ import grpc
 
 from fadelab_agent.compute import transmission_energy_j
 from fadelab_agent.delivery import RETRY_PAUSE_S
-from fadelab_agent.downlink import Downlink, Model
-from fadelab_agent.membership import Membership
-from fadelab_agent.radio import Radio
-from fadelab_agent.terms import DeviceTerms
-from fadelab_agent.work import TaskWork
+from fadelab_agent.downlink import Model
+from fadelab_agent.terms import DeviceTerms, TaskParts
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.clock import Clock
-from fadelab_proto.events import EventLog
 from fadelab_proto.wire import NEWEST_VERSION
 
 _LONGEST_LEAD_S = 2.0
@@ -20,24 +15,14 @@ _LONGEST_LEAD_S = 2.0
 class ModelSource:
     """Where one task's models come from."""
 
-    def __init__(
-        self,
-        terms: DeviceTerms,
-        *,
-        work: TaskWork,
-        membership: Membership,
-        radio: Radio,
-        downlink: Downlink,
-        clock: Clock,
-        log: EventLog,
-    ) -> None:
+    def __init__(self, terms: DeviceTerms, parts: TaskParts) -> None:
         self._terms = terms
-        self._work = work
-        self._membership = membership
-        self._radio = radio
-        self._downlink = downlink
-        self._clock = clock
-        self._log = log
+        self._work = parts.work
+        self._membership = parts.membership
+        self._radio = parts.radio
+        self._downlink = parts.downlink
+        self._clock = parts.clock
+        self._log = parts.log
 
     async def time_zero(self, directive: pb.Directive) -> None:
         """Wait for emulated time to begin: until then links have no programmed rate yet.

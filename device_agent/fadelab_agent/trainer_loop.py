@@ -8,21 +8,15 @@ from numpy.typing import NDArray
 
 from fadelab_agent.compute import compute_energy_j, compute_time_s
 from fadelab_agent.delivery import Delivery
-from fadelab_agent.downlink import Downlink, Model
-from fadelab_agent.error_memory import Memory
-from fadelab_agent.keepsake import Keepsake
+from fadelab_agent.downlink import Model
 from fadelab_agent.lazy_upload import LazyUpload
-from fadelab_agent.membership import Membership
 from fadelab_agent.obtaining import ModelSource
-from fadelab_agent.policy import Observation, Policy
-from fadelab_agent.radio import Radio
-from fadelab_agent.terms import DeviceTerms
-from fadelab_agent.uplink import Uplink, UploadOutcome
-from fadelab_agent.work import TaskWork, Trained
+from fadelab_agent.policy import Observation
+from fadelab_agent.terms import DeviceTerms, TaskParts
+from fadelab_agent.uplink import UploadOutcome
+from fadelab_agent.work import Trained
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import Codec
-from fadelab_proto.events import EventLog
 
 F32 = NDArray[np.float32]
 
@@ -31,63 +25,26 @@ class TrainerLoop:
     """Contribute to one task until the run is over.
 
     Args:
-        work: trains and knows the model's layout.
-        policy: decides how each update is sent.
-        memory: what was not sent yet.
-        keepsake: keeps the update that is under way for the case that this process is killed.
-        compute_lock: held while training, so that tasks of one device share its processor.
+        parts: what it works with.
         lazy: decides which updates are sent, where the memory is one of innovations.
 
     """
 
     def __init__(
-        self,
-        terms: DeviceTerms,
-        *,
-        work: TaskWork,
-        policy: Policy,
-        memory: Memory,
-        keepsake: Keepsake,
-        membership: Membership,
-        radio: Radio,
-        uplink: Uplink,
-        downlink: Downlink,
-        clock: Clock,
-        log: EventLog,
-        compute_lock: asyncio.Lock,
-        lazy: LazyUpload | None = None,
+        self, terms: DeviceTerms, parts: TaskParts, *, lazy: LazyUpload | None = None
     ) -> None:
         self._terms = terms
-        self._work = work
-        self._policy = policy
-        self._memory = memory
-        self._membership = membership
-        self._radio = radio
-        self._clock = clock
-        self._log = log
-        self._compute_lock = compute_lock
+        self._work = parts.work
+        self._policy = parts.policy
+        self._memory = parts.memory
+        self._membership = parts.membership
+        self._radio = parts.radio
+        self._clock = parts.clock
+        self._log = parts.log
+        self._compute_lock = parts.compute_lock
         self._lazy = lazy
-        self._source = ModelSource(
-            terms,
-            work=work,
-            membership=membership,
-            radio=radio,
-            downlink=downlink,
-            clock=clock,
-            log=log,
-        )
-        self._delivery = Delivery(
-            terms,
-            work=work,
-            memory=memory,
-            keepsake=keepsake,
-            membership=membership,
-            radio=radio,
-            uplink=uplink,
-            clock=clock,
-            log=log,
-            lazy=lazy,
-        )
+        self._source = ModelSource(terms, parts)
+        self._delivery = Delivery(terms, parts, lazy=lazy)
         self._update_number = 0
 
     async def run(self) -> None:
