@@ -37,7 +37,7 @@ class MadsConfig(StrictModel):
         "linear", description="What it is taken to cost to leave entries out."
     )
     tradeoff: float = Field(
-        0.002,
+        0.005,
         gt=0,
         description="What learning is worth against energy, without unit: V over that V at which "
         "a first update without staleness is sent at full power when one allowance is owed.",
