@@ -25,10 +25,8 @@ class ContactConfig(StrictModel):
         gt=0,
         description="Transmit energy that a contact may cost on average; no bound when left out.",
     )
-    initial_queue_j: float | None = Field(
-        None,
-        ge=0,
-        description="Energy that the device owes at the beginning; one allowance when left out.",
+    initial_queue_j: float = Field(
+        0.0, ge=0, description="Energy that the device owes at the beginning."
     )
     fits_magnitudes: bool = Field(
         default=False, description="Whether to look at how fast the magnitudes of updates fall."

@@ -54,6 +54,7 @@ class ContactDecision:
         self._work = parts.work
         self._policy = parts.policy
         self._radio = parts.radio
+        self._clock = parts.clock
         self._fits_magnitudes = fits_magnitudes
 
     def decide(self, observation: Observation) -> Plan:
@@ -72,7 +73,7 @@ class ContactDecision:
         """Return what the device knows now; the history hears of the contact."""
         view = self._radio.view
         squared_norm = float(np.dot(waiting, waiting))
-        predicted_s = view.predicted_contact_s
+        predicted_s = view.remaining_contact_s(self._clock.now_s())
         history.began(min(predicted_s, _LONGEST_CONTACT_S), squared_norm)
         link = link_terms(view, self._terms.uplink_power_w)
         download_bytes = history.download_bytes

@@ -75,10 +75,8 @@ class ContactLoop:
         self._decision = ContactDecision(terms, parts, fits_magnitudes=config.fits_magnitudes)
         self._source = ModelSource(terms, parts)
         self._delivery = Delivery(terms, parts)
-        allowance_j = config.allowance_j
-        start_j = config.initial_queue_j if config.initial_queue_j is not None else allowance_j
-        self._history: ContactHistory = history_file.read(start_j or 0.0, self._cannot_keep)
-        self._queue = EnergyQueue(allowance_j, self._history.queue_j)
+        self._history: ContactHistory = history_file.read(config.initial_queue_j, self._cannot_keep)
+        self._queue = EnergyQueue(config.allowance_j, self._history.queue_j)
         self._local = LocalRun(parts, terms.compute, chunks=self._history.chunks)
         self._update_number = 0
         self._pending: asyncio.Task[pb.UploadStatus.ValueType] | None = None

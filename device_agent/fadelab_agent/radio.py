@@ -24,7 +24,15 @@ class LinkView:
     rate_up_bps: float
     rate_down_bps: float
     predicted_contact_s: float
+    """Remaining contact as it was predicted at ``reported_s``."""
     power_w: float
+    reported_s: float | None = None
+    """When this was reported, by the device's clock; None if it holds at any time."""
+
+    def remaining_contact_s(self, now_s: float) -> float:
+        """Return the predicted remaining contact less the time since the report."""
+        age_s = 0.0 if self.reported_s is None else max(0.0, now_s - self.reported_s)
+        return max(0.0, self.predicted_contact_s - age_s)
 
 
 class Radio(Protocol):
@@ -148,6 +156,7 @@ class EmulatedRadio:
             rate_down_bps=report.rate_down_bps,
             predicted_contact_s=report.predicted_contact_s,
             power_w=report.power_w,
+            reported_s=now,
         )
         if report.open and self._opened_at_s is None:
             self._opened_at_s = now

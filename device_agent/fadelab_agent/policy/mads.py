@@ -6,7 +6,7 @@ margins that real sockets need, and the ablations.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field
@@ -25,6 +25,7 @@ from fadelab_proto.config import StrictModel
 
 _VALUE_BITS = 32
 _LONGEST_CONTACT_S = 3600.0
+_HALVINGS = 50
 _BEST_CODE_PASSES = 4
 """How often the best code's bits per entry are computed anew from the entries they lead to."""
 
@@ -37,13 +38,19 @@ class MadsConfig(StrictModel):
         "linear", description="What it is taken to cost to leave entries out."
     )
     tradeoff: float = Field(
-        0.005,
+        0.002,
         gt=0,
         description="What learning is worth against energy, without unit: V over that V at which "
         "a first update without staleness is sent at full power when one allowance is owed.",
     )
     v_j2: float | None = Field(
         None, gt=0, description="V itself in square joules, in the place of tradeoff."
+    )
+    debt: Literal["projected", "present"] = Field(
+        "projected",
+        description="The energy queue that a contact's energy is weighed by: as it will be after "
+        "the contact, which keeps to the allowance from the first one on; or as it is before, which "
+        "makes energy free whenever nothing is owed.",
     )
     power: Literal["decided", "full"] = Field(
         "decided", description="Whether the power is decided too, or always the maximum."
@@ -168,7 +175,10 @@ class Mads:
             queue_j=contact.queue_j,
             penalty=self._penalty(contact, n, bits_per_entry),
         )
-        return self._form(observation, contact, weight).best(terms)
+        form = self._form(observation, contact, weight)
+        if self.config.debt == "present" or contact.allowance_j is None:
+            return form.best(terms)
+        return _with_projected_queue(form, terms, contact.allowance_j)
 
     def _penalty(self, contact: ContactObservation, n: int, bits_per_entry: float) -> float:
         """Return V: given, or such that ``tradeoff`` has the meaning that it has."""
@@ -194,3 +204,25 @@ class Mads:
                 if fit is None or first <= 0:
                     return Linear(weight * size)
                 return PowerLaw(weight / first, fit.scale, fit.exponent)
+
+
+def _with_projected_queue(form: CostForm, terms: ContactTerms, allowance_j: float) -> Choice:
+    """Return the best choice if the queue is what it will be after this contact.
+
+    The whole drift of the queue's square, ``q (E - E_allowed) + (E - E_allowed)^2 / 2``, instead of
+    its first part alone, has the same minimum as the first part with the queue ``q + E - E_allowed``.
+    A larger queue leads to less energy, so there is one queue that leads to itself.
+    """
+
+    def after_j(queue_j: float) -> float:
+        entries = form.best(replace(terms, queue_j=queue_j)).entries
+        return max(0.0, terms.queue_j + terms.energy_j(entries) - allowance_j)
+
+    low_j, high_j = 0.0, after_j(0.0)
+    for _ in range(_HALVINGS):
+        middle_j = (low_j + high_j) / 2
+        if after_j(middle_j) > middle_j:
+            low_j = middle_j
+        else:
+            high_j = middle_j
+    return form.best(replace(terms, queue_j=high_j))
