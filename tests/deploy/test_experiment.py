@@ -92,7 +92,10 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
             "radio.mobility={kind: static, placement: {kind: nowhere}}",
             "'radio.mobility.placement.kind' is 'nowhere'; allowed: listed, ring, uniform.",
         ),
-        ("method.name=magic", "'method.name' is 'magic'; allowed: afl, fedasync, fedavg, fedbuff, lazy, mads."),
+        (
+            "method.name=magic",
+            "'method.name' is 'magic'; allowed: afl, fedasync, fedavg, fedbuff, lazy, mads.",
+        ),
         (
             "radio={timeline: {kind: tape}}",
             "'radio.timeline.kind' is 'tape'; allowed: csv, mahimahi, replay.",

@@ -61,7 +61,8 @@ def contact_use(record: RunRecord) -> ContactUse | None:
 
 def uploads(record: RunRecord) -> Iterator[Upload]:
     """Yield what was sent, but for uploads that the end of the run cut off."""
-    if record.schedule is None:
+    start_s = record.start_mono_s
+    if record.schedule is None or start_s is None:
         return
     windows = contact_windows(record.schedule)
     ended = {
@@ -71,7 +72,7 @@ def uploads(record: RunRecord) -> Iterator[Upload]:
     }
     for plan in record.of("agent", "plan"):
         end = ended.get((str(plan["id"]), str(plan["task"]), int(number(plan, "update_id"))))
-        device, t_s = int(str(plan["id"])), number(plan, "t_s")
+        device, t_s = int(str(plan["id"])), number(plan, "mono_s") - start_s
         window_end_s = _end_of_window(windows[device], t_s)
         if end is None or (window_end_s >= record.duration_s and not end["acknowledged"]):
             continue
