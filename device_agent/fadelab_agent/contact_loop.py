@@ -224,11 +224,12 @@ class ContactLoop:
 
     async def _set_power(self, wanted_w: float | None) -> float:
         """Return the power in force, the wanted one if the modem does as it is asked."""
-        if self._full_power is not None:
-            await self._full_power
-        full_w = self._terms.uplink_power_w
-        power_w = full_w if wanted_w is None else wanted_w
-        if self._radio.view.power_w in (power_w, 0.0):  # a modem without a power reports none
+        returning = self._full_power is not None and not self._full_power.done()
+        await _end(self._full_power)
+        power_w = self._terms.uplink_power_w if wanted_w is None else wanted_w
+        in_force_w = self._radio.view.power_w
+        # A modem without a power reports none.
+        if in_force_w == 0 or (in_force_w == power_w and not returning):
             return power_w
         refusal = await self._radio.set_power(power_w)
         if refusal is None:
