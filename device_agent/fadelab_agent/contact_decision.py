@@ -71,8 +71,10 @@ class ContactDecision:
         base_age_s: float,
     ) -> Observation:
         """Return what the device knows now; the history hears of the contact."""
-        view = self._radio.view
         squared_norm = float(np.dot(waiting, waiting))
+        fit = fit_magnitudes(waiting) if self._fits_magnitudes else None
+        # Looked at last: what was computed before has taken its time of the contact.
+        view = self._radio.view
         predicted_s = view.remaining_contact_s(self._clock.now_s())
         history.began(min(predicted_s, _LONGEST_CONTACT_S), squared_norm)
         link = link_terms(view, self._terms.uplink_power_w)
@@ -105,7 +107,7 @@ class ContactDecision:
                 acknowledgement_s=history.acknowledgement_s,
                 download_s=8 * _FRAMING * download_bytes / down_bps + history.acknowledgement_s,
                 max_payload_bytes=self._terms.max_payload_bytes,
-                fit=fit_magnitudes(waiting) if self._fits_magnitudes else None,
+                fit=fit,
             ),
         )
 

@@ -1,6 +1,8 @@
 """MADS as a policy: margins, ablations, and the queue that it weighs energy by."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -180,3 +182,15 @@ def test_the_queue_never_falls_below_nothing() -> None:
     free = EnergyQueue(None, 3.0)
     free.settle(5.0)
     assert free.level_j == 0.0
+
+
+def test_solvers_are_loaded_when_the_policy_is_made_and_not_before() -> None:
+    program = """
+import sys
+from fadelab_agent.policy import MadsConfig, build_policy
+build_policy(MadsConfig(form="linear"))
+assert "scipy" not in sys.modules
+build_policy(MadsConfig(form="power_law"))
+assert {"scipy.optimize", "scipy.special"} <= set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -19,6 +19,7 @@ from fadelab_agent.policy.mads_decision import (
     InverseSquare,
     Linear,
     PowerLaw,
+    load_solvers,
 )
 from fadelab_proto.codecs import TopK
 from fadelab_proto.config import StrictModel
@@ -86,6 +87,11 @@ class Mads:
     """The policy; it keeps nothing between decisions."""
 
     config: MadsConfig
+
+    def __post_init__(self) -> None:
+        if self.config.form != "linear":
+            # Now, not in the first contact, of which importing it would take a good part.
+            load_solvers()
 
     def decide(self, observation: Observation) -> Plan:
         """Return k, power and codec, or the decision not to send in this contact.

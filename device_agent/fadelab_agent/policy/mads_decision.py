@@ -159,8 +159,7 @@ class InverseSquare:
 
     def best(self, terms: ContactTerms) -> Choice:
         """Return the solution of ``k^3 e^(k growth) = 2 V w n^2 / (q marginal)``, at least 1."""
-        # scipy takes a third of a second to import, which reading an experiment need not pay.
-        from scipy.special import lambertw  # noqa: PLC0415
+        from scipy.special import lambertw  # noqa: PLC0415 -- see load_solvers
 
         most = terms.entries_at(terms.max_power_w)
         gain = 2 * terms.penalty * self.weight * float(terms.dimension) ** 2
@@ -200,7 +199,7 @@ class PowerLaw:
 
     def best(self, terms: ContactTerms) -> Choice:
         """Return the root, or the end of the range that it lies beyond."""
-        from scipy.optimize import brentq  # noqa: PLC0415
+        from scipy.optimize import brentq  # noqa: PLC0415 -- see load_solvers
 
         most = terms.entries_at(terms.max_power_w)
         gain = terms.penalty * self.weight * 2 * self.exponent * self.scale**2
@@ -217,6 +216,15 @@ class PowerLaw:
         if surplus(most) >= 0:
             return _whole_contact(terms, most)
         return _whole_contact(terms, float(brentq(surplus, 0.0, most, xtol=1e-9, rtol=1e-14)))
+
+
+def load_solvers() -> None:
+    """Import what two of the forms are solved with, so that the first decision need not wait.
+
+    scipy takes a second of processor time, which reading an experiment need not pay.
+    """
+    import scipy.optimize  # noqa: PLC0415
+    import scipy.special  # noqa: PLC0415, F401
 
 
 def _whole_contact(terms: ContactTerms, entries: float) -> Choice:
