@@ -1,6 +1,7 @@
 """``fadelab sweep``: many runs of one experiment."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.report.units import plural
 from fadelab.results.schema import Summary
 from fadelab.sweep.execute import SweepExecution, resume_state
 from fadelab.sweep.load import cores, default_jobs
@@ -83,8 +85,8 @@ class SweepView:
         points = len({run.point for run in plan.runs})
         due = len(execution.due)
         self._say(
-            f"{plan.name}: {self._runs} runs ({len(plan.variants)} variants, {points} grid points, "
-            f"{len(plan.seeds)} seeds)"
+            f"{plan.name}: {plural(self._runs, 'run')} ({plural(len(plan.variants), 'variant')}, "
+            f"{plural(points, 'grid point')}, {plural(len(plan.seeds), 'seed')})"
         )
         done = self._runs - due
         self._say(
@@ -109,7 +111,7 @@ class SweepView:
         if again:
             self._say("    it is made again")
 
-    def finish(self, entries: list[RunEntry] | tuple[RunEntry, ...], path: Path) -> None:
+    def finish(self, entries: Sequence[RunEntry], path: Path) -> None:
         """Say how many runs are valid, and name all others."""
         others = [entry for entry in entries if entry.state != "valid"]
         self._say(f"{len(entries) - len(others)} of {len(entries)} runs are valid, in {path}")

@@ -180,5 +180,7 @@ def resume_state(
         elif before is not None and same:
             state = "interrupted" if before.state in ("running", "valid") else before.state
             folder.update(
-                run.name, **before.model_dump(include={"attempts", "reasons", "wall_s"}), state=state
+                run.name,
+                **before.model_dump(include={"attempts", "reasons", "wall_s"}),
+                state=state,
             )

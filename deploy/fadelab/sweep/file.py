@@ -85,8 +85,9 @@ class SweepFile(StrictModel):
             for name, settings in given.items()
         ]
         variants = [(f"variants.{name}", settings) for name, settings in self.variants.items()]
-        lists = {key: None for key, given in self.grid.items() if isinstance(given, list)}
-        for section, settings in [("settings", self.settings), ("grid", lists), *variants, *points]:
+        lists: Settings = {key: None for key, given in self.grid.items() if isinstance(given, list)}
+        groups = [("settings", self.settings), ("grid", lists), *variants, *points]
+        for section, settings in groups:
             for key in settings:
                 if not all(key.split(".")):
                     raise ValueError(f"'{key}' in {section} is not the path of a setting")

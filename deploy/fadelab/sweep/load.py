@@ -50,7 +50,7 @@ class Estimate:
         if not runs:
             return 0.0
         times_s = [self.run_s(run) for run in runs]
-        return max(max(times_s), sum(times_s) / jobs)
+        return max(*times_s, sum(times_s) / jobs)
 
 
 def _emulated_wall_s(experiment: Experiment) -> float:
