@@ -6,8 +6,12 @@ from fadelab.compare.schema import Comparison
 HOW_TO_READ = (
     "Means are over valid runs; intervals are Student's t. Differences are of runs with the same "
     "seed, which share data, initial model, mobility and channel. Each interval stands for itself: "
-    "of many comparisons one in twenty misses by chance. Staleness is in model versions. Energy is by "
-    "the papers' formulas from measured times."
+    "of many comparisons one in twenty misses by chance."
+)
+COSTS = (
+    "Half the width of the 95 % interval stands behind ±. Wire bytes are layer-2 bytes of all devices "
+    "by the kernel's interface counters, energy is by the papers' formulas from measured times, and "
+    "staleness is that of the updates that were applied."
 )
 
 
@@ -15,7 +19,7 @@ def write_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     parts = [f"# {comparison.title}", *(f"> {remark}" for remark in comparison.remarks)]
     parts += [_table(main_table(comparison, key)) for key in comparison.main]
-    parts += [_table(cost_table(comparison)), HOW_TO_READ, _table(run_table(comparison))]
+    parts += [_table(cost_table(comparison)), HOW_TO_READ, COSTS, _table(run_table(comparison))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fadelab.compare.charts import axis_chart, curves_chart, differences_chart, has_differences
 from fadelab.compare.curves import curves_of
 from fadelab.compare.found import FoundRun
-from fadelab.compare.markdown import HOW_TO_READ
+from fadelab.compare.markdown import COSTS, HOW_TO_READ
 from fadelab.compare.rows import Table, cost_table, main_table, run_table
 from fadelab.compare.schema import Comparison
 from fadelab.report.markup import Cell, Markup, card, join, table, tag
@@ -30,16 +30,12 @@ def build_comparison(comparison: Comparison, runs: Sequence[FoundRun]) -> str:
         *(_main(number, comparison, key) for number, key in enumerate(comparison.main)),
         *(_curves(number, comparison, task, runs) for number, task in enumerate(tasks)),
         *_axes(comparison),
-        card("Costs and circumstances", _table(cost_table(comparison)), caption=_COSTS),
+        card("Costs and circumstances", _table(cost_table(comparison)), caption=COSTS),
         card("Every run", _table(run_table(comparison)), caption=_RUNS),
     ]
     return build_document(f"{comparison.title} · Fadelab", sections)
 
 
-_COSTS = (
-    "Means over valid runs, with half the width of their 95 % interval. Wire bytes: layer-2 bytes "
-    "of all devices by the kernel's interface counters. " + HOW_TO_READ
-)
 _RUNS = "Marked: runs that count nowhere, with the reason. Click a heading to sort."
 
 

@@ -174,12 +174,17 @@ def verdict(difference: DifferenceResult, *, higher_is_better: bool | None) -> s
 
 
 def _plain(value: float) -> str:
-    return number(value, digits=_DIGITS, keep_zeros=True)
+    return _minus(number(value, digits=_DIGITS, keep_zeros=True))
 
 
 def _short(value: float) -> str:
-    return number(value, digits=_COST_DIGITS, keep_zeros=True)
+    return _minus(number(value, digits=_COST_DIGITS, keep_zeros=True))
 
 
 def _signed(value: float) -> str:
-    return f"+{_plain(value)}" if value > 0 else _plain(value).replace("-", "\u2212")
+    return f"+{_plain(value)}" if value > 0 else _plain(value)
+
+
+def _minus(text: str) -> str:
+    """Write the sign of a negative number as wide as a plus."""
+    return f"\u2212{text[1:]}" if text.startswith("-") else text

@@ -173,10 +173,8 @@ def resume_state(
         before = known.get(run.name)
         same = before is not None and before.digest == run.digest
         if verdict.is_valid and verdict.is_of(run.digest):
-            changes: dict[str, object] = {"state": "valid", "attempts": 1}
-            if same and before is not None:
-                changes = {"state": "valid", "attempts": before.attempts, "wall_s": before.wall_s}
-            folder.update(run.name, **changes)
+            attempts, wall_s = (before.attempts, before.wall_s) if same and before else (1, None)
+            folder.update(run.name, state="valid", attempts=max(1, attempts), wall_s=wall_s)
         elif before is not None and same:
             state = "interrupted" if before.state in ("running", "valid") else before.state
             folder.update(

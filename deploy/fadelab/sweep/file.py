@@ -17,6 +17,7 @@ Settings = dict[str, JsonValue]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAME_RULE = "at most 64 letters, digits, '_', '.' and '-'; a letter or digit first."
 
+Name = Annotated[str, Field(pattern=NAME_PATTERN, description=NAME_RULE)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SeedCount = Annotated[int, Field(ge=1, le=1000)]
 GridValues = Annotated[list[JsonValue], Field(min_length=1)]
@@ -26,9 +27,7 @@ NamedPoints = Annotated[dict[str, Settings], Field(min_length=1)]
 class SweepFile(StrictModel):
     """Runs of one experiment: every grid point with every variant and every seed."""
 
-    name: str | None = Field(
-        None, pattern=NAME_PATTERN, description=NAME_RULE + " The file's name when left out."
-    )
+    name: Name | None = Field(None, description="Of the sweep; the file's name when left out.")
     description: str = ""
     experiment: str | dict[str, JsonValue] = Field(
         description="An experiment file, its path relative to this file; or a whole experiment."
