@@ -69,7 +69,7 @@ def test_means_and_paired_differences_by_hand(tmp_path: Path) -> None:
     assert mean is not None
     assert (mean.n, mean.mean) == (3, pytest.approx(2.3 / 3))
     assert mean.std == pytest.approx(0.0577350, abs=1e-6)
-    # 4.302653 * 0.057735 / sqrt(3)
+    # 4.302653 times 0.057735 over the root of 3.
     assert mean.high == pytest.approx(2.3 / 3 + 0.1434218, abs=1e-6)
     difference = group(comparison, "half").results["final"].difference
     assert difference is not None
@@ -110,8 +110,10 @@ def test_runs_that_are_missing_or_not_valid_count_nowhere_and_are_named(tmp_path
     assert (difference.seeds, difference.unpaired) == ([1], [2, 3])
     assert (difference.mean, difference.low) == (pytest.approx(0.2), None)
     assert comparison.remarks == [
-        "1 of 6 runs are not valid by their own measurements and count nowhere; all means are of "
-        "the others.",
+        (
+            "1 of 6 runs are not valid by their own measurements and count nowhere; all means are "
+            "of the others."
+        ),
         "1 of 6 runs have not come to an end; all means are of the others.",
     ]
     texts = [[field.text for field in row] for row in main_table(comparison, "final").rows]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from matplotlib.artist import Artist
@@ -32,6 +33,9 @@ _MARKERS = "osD^vPX"
 _DASHES = ("-", "--", ":", "-.")
 _PANELS = 12
 _DIFFERENCES = 60
+_NAMED_TICKS = 8
+_BESIDE = 0.2
+"""How much of the smallest distance on an axis its variants take up."""
 _T = TypeVar("_T")
 
 
@@ -107,11 +111,18 @@ def axis_chart(number: int, comparison: Comparison, key: str, axis_name: str) ->
             others = {name: label for name, label in group.point.items() if name != axis_name}
             panels.setdefault(point_name(others), []).append(group)
 
+    # Variants stand side by side, so that their intervals do not hide one another.
+    gaps = [b - a for a, b in pairwise(sorted(places.values())) if b > a]
+    step = _BESIDE * min(gaps, default=1.0) / len(comparison.variants)
+
     def draw(axes: Axes, groups: list[Group]) -> None:
-        for variant in dict.fromkeys(group.variant for group in groups):
+        for place, variant in enumerate(comparison.variants):
+            shift = step * (place - (len(comparison.variants) - 1) / 2)
             own = [group for group in groups if group.variant == variant]
-            _draw_line(axes, comparison, key, [(places[g.point[axis_name]], g) for g in own])
-        if not numeric:
+            if own:
+                placed = [(places[group.point[axis_name]] + shift, group) for group in own]
+                _draw_line(axes, comparison, key, placed)
+        if not numeric or len(places) <= _NAMED_TICKS:
             axes.set_xticks(list(places.values()), [short_name(label) for label in places])
 
     def labels(axes: Axes) -> None:
@@ -127,7 +138,6 @@ def axis_chart(number: int, comparison: Comparison, key: str, axis_name: str) ->
 def _draw_line(
     axes: Axes, comparison: Comparison, key: str, placed: Sequence[tuple[float, Group]]
 ) -> None:
-    # Side by side, so that intervals do not hide one another.
     variant = placed[0][1].variant
     look = look_of(comparison, variant)
     means = [(x, group.results[key].mean) for x, group in sorted(placed, key=lambda pair: pair[0])]
@@ -204,7 +214,7 @@ def _panels(
     height: float,
 ) -> Markup:
     """Draw panels of common scale, three in a row, with one legend for all."""
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
 
     def whole(figure: Figure) -> None:
@@ -217,12 +227,13 @@ def _panels(
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         label(grid[0, 0])
-        for axes in grid[-1]:
-            axes.set_xlabel(grid[0, 0].get_xlabel())
-        for axes in grid[:, 0]:
-            axes.set_ylabel(grid[0, 0].get_ylabel())
-        if rows > 1:
-            grid[0, 0].set_xlabel("")
+        x_label, y_label = grid[0, 0].get_xlabel(), grid[0, 0].get_ylabel()
+        for place, axes in enumerate(grid.flat[: len(panels)]):
+            # The lowest panel of a column carries its scale, also where the last row is not full.
+            is_lowest = place + columns >= len(panels)
+            axes.set_xlabel(x_label if is_lowest else "")
+            axes.tick_params(labelbottom=is_lowest)
+            axes.set_ylabel(y_label if place % columns == 0 else "")
         figure.legend(
             list(handles.values()),
             list(handles),

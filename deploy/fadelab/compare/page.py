@@ -6,7 +6,7 @@ from fadelab.compare.charts import axis_chart, curves_chart, differences_chart, 
 from fadelab.compare.curves import curves_of
 from fadelab.compare.found import FoundRun
 from fadelab.compare.markdown import COSTS, HOW_TO_READ
-from fadelab.compare.rows import Table, cost_table, main_table, run_table
+from fadelab.compare.rows import Table, cost_table, main_table, run_table, sentence_case
 from fadelab.compare.schema import Comparison
 from fadelab.report.markup import Cell, Markup, card, join, table, tag
 from fadelab.report.units import plural
@@ -67,13 +67,14 @@ def _remarks(comparison: Comparison) -> Markup:
 
 
 def _main(number: int, comparison: Comparison, key: str) -> Markup:
-    body = [_table(main_table(comparison, key))]
+    content = main_table(comparison, key)
+    body = [_table(content)]
     left = 0
     if has_differences(comparison, key):
         picture, left = differences_chart(number, comparison, key)
         body.append(picture)
     more = f" {left} more differences are in the table alone." if left else ""
-    return card(comparison.measures[key].title.capitalize(), *body, caption=HOW_TO_READ + more)
+    return card(content.title, *body, caption=HOW_TO_READ + more)
 
 
 def _curves(number: int, comparison: Comparison, task: str, runs: Sequence[FoundRun]) -> Markup:
@@ -105,8 +106,11 @@ def _axes(comparison: Comparison) -> list[Markup]:
         for name in axes:
             picture = axis_chart(len(cards), comparison, key, name)
             title = f"{comparison.measures[key].title} against {name}"
-            caption = "Means over valid runs with their 95 % intervals; no interval from one run."
-            cards.append(card(title[0].upper() + title[1:], picture, caption=caption))
+            caption = (
+                "Means over valid runs with their 95 % intervals; no interval from one run. At each "
+                "point of the axis variants stand side by side."
+            )
+            cards.append(card(sentence_case(title), picture, caption=caption))
     return cards
 
 

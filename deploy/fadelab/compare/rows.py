@@ -34,6 +34,11 @@ def point_name(point: dict[str, str]) -> str:
     return ", ".join(f"{axis.rpartition('.')[2]} {label}" for axis, label in point.items())
 
 
+def sentence_case(title: str) -> str:
+    """Begin a title with a capital letter; names in it stay as they are."""
+    return title[:1].upper() + title[1:]
+
+
 def interval(mean: float, low: float | None, high: float | None, *, sign: bool = False) -> str:
     """Write a mean with its interval; without one if a single run tells of none."""
     text = _signed(mean) if sign else _plain(mean)
@@ -60,7 +65,7 @@ def main_table(comparison: Comparison, key: str) -> Table:
             is_baseline = group.variant == comparison.baseline
             fields += _difference_fields(result.difference, info, is_baseline=is_baseline)
         rows.append(tuple(fields))
-    return Table(info.title, tuple(headings), tuple(rows))
+    return Table(sentence_case(info.title), tuple(headings), tuple(rows))
 
 
 def cost_table(comparison: Comparison) -> Table:
