@@ -110,11 +110,8 @@ def test_runs_that_are_missing_or_not_valid_count_nowhere_and_are_named(tmp_path
     assert (difference.seeds, difference.unpaired) == ([1], [2, 3])
     assert (difference.mean, difference.low) == (pytest.approx(0.2), None)
     assert comparison.remarks == [
-        (
-            "1 of 6 runs are not valid by their own measurements and count nowhere; all means are "
-            "of the others."
-        ),
-        "1 of 6 runs have not come to an end; all means are of the others.",
+        "Not valid by their own measurements: 1 of 6 runs. Means are of valid runs alone.",
+        "Not there, or not at an end: 1 of 6 runs. Means are of valid runs alone.",
     ]
     texts = [[field.text for field in row] for row in main_table(comparison, "final").rows]
     assert texts[1][1] == "2 of 3"
@@ -267,7 +264,7 @@ def test_single_runs_are_grouped_by_their_settings(tmp_path: Path) -> None:
         folders.append(tmp_path / f"run-{fraction}-{seed}")
         write_run(folders[-1], experiment, summary_of({0.0: value}))
     comparison = compared(*folders)
-    half, tenth = (f"quickstart (method.upload.fraction={value})" for value in (0.5, 0.1))
+    half, tenth = "quickstart (fraction=0.5)", "quickstart (fraction=0.1)"
     assert comparison.variants == [half, tenth]
     mean = group(comparison, half).results["final"].mean
     difference = group(comparison, tenth).results["final"].difference
@@ -284,6 +281,33 @@ def swapped(run: Path, copy: Path) -> Path:
     for name in ("manifest.json", "summary.json"):
         (copy / name).write_bytes((run / name).read_bytes())
     return copy
+
+
+def test_names_of_single_runs_are_longer_where_short_ones_would_agree(tmp_path: Path) -> None:
+    for name, setting in (("a", "radio.packet_loss_up=0.5"), ("b", "method.alpha=0.5")):
+        write_run(tmp_path / name, load_experiment(QUICKSTART, [setting]), summary_of(CURVE))
+    variants = compared(tmp_path / "a", tmp_path / "b").variants
+    assert len(set(variants)) == 2
+    kinds = ("kind=dense", "kind=topk, fraction=0.5")
+    for name, upload in zip(
+        ("c", "d"), ("{kind: dense}", "{kind: topk, fraction: 0.5}"), strict=True
+    ):
+        experiment = load_experiment(QUICKSTART, ["name=other", f"method.upload={upload}"])
+        write_run(tmp_path / name, experiment, summary_of(CURVE))
+    assert compared(tmp_path / "c", tmp_path / "d").variants == [
+        f"other ({kind})" for kind in kinds
+    ]
+
+
+def test_a_run_that_ended_early_is_no_invalid_one(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, seeds=1)
+    folder = sweep_folder(tmp_path / "sweep", plan)
+    write_planned(folder, plan.runs[0], 0.5)
+    cut = summary_of({0.0: 0.1}).model_copy(update=NOT_VALID)
+    write_run(folder.run_dir(plan.runs[1].name), plan.runs[1].experiment, cut, failure="killed")
+    comparison = compared(folder.path)
+    assert group(comparison, "half").runs[0].state == "failed"
+    assert comparison.remarks == ["Ended early: 1 of 2 runs. Means are of valid runs alone."]
 
 
 def test_a_run_beside_a_sweep(tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_what_is_missing_is_said_first(tmp_path: Path) -> None:
     comparison = compare(found, title="t", metrics=["final"], baseline=None)
     text = Outline(build_comparison(comparison, found.runs)).visible
     assert "To be read with care" in text
-    assert "1 of 4 runs have not come to an end" in text
+    assert "Not there, or not at an end: 1 of 4 runs" in text
     assert "COMPLETE" not in text
     written = write_markdown(comparison)
-    assert written.index("> 1 of 4 runs") < written.index("## Final accuracy")
+    assert written.index("1 of 4 runs") < written.index("## Final accuracy")
     assert "| dense | **1 of 2** |" in written
 
 
@@ -124,8 +124,8 @@ def test_compare_writes_its_files_into_the_sweep(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     code, said = call("compare", sweep, "--metric", "best", "--metric", "wire_up")
     assert code == ExitCode.VALID
-    assert "best accuracy" in said
-    assert "uplink on the wire" in said
+    assert "Best accuracy" in said
+    assert "Uplink on the wire" in said
     written = json.loads((sweep / "compare.json").read_text())
     jsonschema.validate(written, json.loads(schema_text(SCHEMAS["compare.schema.json"])))
     assert written["main"] == ["best", "wire_up"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from tests.system.commands import ON_A_BUSY_MACHINE, QUICKSTART, ROOT, fadelab, wait_for_line
 from tests.system.machine_state import descendants, wait_for_end
+from tests.system.test_timelines_in_runs import ticks_of
 
 
 def start_sweep(file: Path, out: Path) -> subprocess.Popen[str]:
@@ -30,6 +31,15 @@ def wait_for_log(log: Path, text: str) -> None:
     ) as tail:
         wait_for_line(tail, text)
         tail.kill()
+
+
+def check_paired(one: Path, two: Path) -> None:
+    """Hold two runs of one seed to the same initial model and the same links."""
+    first, second = (run / "checkpoints" / "digits-initial.npy" for run in (one, two))
+    assert first.read_bytes() == second.read_bytes()
+    short, long = sorted((ticks_of(one), ticks_of(two)), key=len)
+    assert len(short) > 1000
+    assert long.startswith(short)
 
 
 def states(out: Path) -> dict[str, tuple[str, int]]:
@@ -74,6 +84,8 @@ def test_a_sweep_goes_on_where_it_was_interrupted_and_is_compared(tmp_path: Path
     assert states(out)["dense_seed=1"] == ("valid", 1)
     assert states(out)["tenth_seed=1"][0] == "valid"
     assert (out / "runs" / "dense_seed=1" / "summary.json").stat() == kept
+
+    check_paired(*(out / "runs" / f"{variant}_seed=1" for variant in ("dense", "tenth")))
 
     ended = subprocess.run(
         fadelab("compare", str(out), "--json"),

@@ -74,14 +74,14 @@ def _show(console: Console, comparison: Comparison, folder: Path) -> None:
         console.print(Text(remark, style="yellow"))
     for key in comparison.main:
         _print(console, main_table(comparison, key))
-    _print(console, cost_table(comparison))
+    _print(console, cost_table(comparison, is_narrow=True))
     console.print(f"page: {folder / 'compare.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(console: Console, table: Table) -> None:
     shown = RichTable(title=table.title, title_justify="left", box=None, header_style="dim")
     for heading in table.headings:
-        shown.add_column(Text(heading))
+        shown.add_column(Text(heading), overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(field.text, style="red" if field.is_bad else "") for field in row))
     console.print(shown)

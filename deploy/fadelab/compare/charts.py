@@ -178,7 +178,9 @@ def differences_chart(number: int, comparison: Comparison, key: str) -> tuple[Ma
         axes.axvline(0.0, color=GREY, linewidth=1)
         axes.set_yticks(range(len(shown)), [_group_name(group) for group in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"{_label(comparison, key)}, less that of {comparison.baseline}")
+        axes.set_xlabel(
+            f"{_label(comparison, key)}, less that of {short_name(comparison.baseline or '', 40)}"
+        )
 
     picture = render(
         f"differences{number}",

@@ -173,12 +173,13 @@ def _values(measure: Measure, runs: Sequence[FoundRun]) -> dict[int, float]:
 def _remarks(found: Collection, groups: Sequence[Group]) -> Iterator[str]:
     states: list[str] = [run.state for group in groups for run in group.runs]
     for state, meaning in (
-        ("invalid", "are not valid by their own measurements and count nowhere"),
-        ("missing", "have not come to an end"),
+        ("invalid", "Not valid by their own measurements"),
+        ("failed", "Ended early"),
+        ("missing", "Not there, or not at an end"),
     ):
         count = states.count(state)
         if count:
-            yield f"{count} of {len(states)} runs {meaning}; all means are of the others."
+            yield f"{meaning}: {count} of {len(states)} runs. Means are of valid runs alone."
     differing = unlike_conditions(found.runs)
     if differing:
         shown = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")

@@ -35,6 +35,8 @@ class FoundRun:
     """None if the run has not come to an end."""
     reasons: tuple[str, ...]
     """Why it does not count; empty for a valid run."""
+    ended_early: bool = False
+    """Whether it failed or was interrupted."""
 
     @property
     def is_valid(self) -> bool:
@@ -46,7 +48,9 @@ class FoundRun:
         """What to call it."""
         if self.is_valid:
             return "valid"
-        return "missing" if self.summary is None else "invalid"
+        if self.summary is None:
+            return "missing"
+        return "failed" if self.ended_early else "invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def _of_sweep(path: Path, record: SweepRecord) -> Iterable[FoundRun]:
             verdict.experiment,
             summary,
             tuple(reasons),
+            verdict.failure is not None,
         )
 
 
@@ -131,26 +136,44 @@ def _single(path: Path) -> FoundRun:
         experiment,
         verdict.summary,
         tuple(verdict.reasons),
+        verdict.failure is not None,
     )
 
 
 def _named_by_difference(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """Give single runs of one name but different settings names that tell these."""
-    flats = {run.folder: _flat(run) for run in runs if run.source == _SINGLE}
-    by_name: dict[str, list[Path]] = defaultdict(list)
+    alike: dict[str, dict[Path, Flat]] = defaultdict(dict)
     for run in runs:
-        if run.folder in flats:
-            by_name[run.variant].append(run.folder)
-    named = []
-    for run in runs:
-        differing = _differing([flats[folder] for folder in by_name.get(run.variant, [])])
-        if run.folder in flats and differing:
-            flat = flats[run.folder]
-            parts = [f"{key}={flat.get(key)}" for key in differing[:_NAMED_DIFFERENCES]]
-            more = ", ..." if len(differing) > _NAMED_DIFFERENCES else ""
-            run = replace(run, variant=f"{run.variant} ({', '.join(parts)}{more})")  # noqa: PLW2901
-        named.append(run)
-    return named
+        if run.source == _SINGLE:
+            alike[run.variant][run.folder] = _flat(run)
+    names: dict[Path, str] = {}
+    for flats in alike.values():
+        names |= _differences_in_words(flats)
+    return [
+        replace(run, variant=f"{run.variant} ({names[run.folder]})") if run.folder in names else run
+        for run in runs
+    ]
+
+
+def _differences_in_words(flats: Mapping[Path, Flat]) -> dict[Path, str]:
+    """Return the settings of each that others do not share; none if they all agree."""
+    differing = _differing(list(flats.values()))
+    if not differing:
+        return {}
+    own = {folder: [key for key in differing if key in flat] for folder, flat in flats.items()}
+    short = {
+        folder: ", ".join(
+            f"{key.rpartition('.')[2]}={flats[folder][key]}" for key in keys[:_NAMED_DIFFERENCES]
+        )
+        for folder, keys in own.items()
+    }
+    kinds = {repr([flat.get(key) for key in differing]) for flat in flats.values()}
+    if len(set(short.values())) == len(kinds) and all(short.values()):
+        return short
+    return {
+        folder: ", ".join(f"{key}={flats[folder][key]}" for key in keys) or "none of these"
+        for folder, keys in own.items()
+    }
 
 
 def _told_apart(runs: Sequence[FoundRun]) -> list[FoundRun]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fadelab.compare.schema import Comparison, DifferenceResult, Group, MeanResult, MeasureInfo
-from fadelab.report.units import NONE, number
+from fadelab.report.units import NONE, number, short_name
 
 _DIGITS = 4
 _COST_DIGITS = 3
@@ -55,7 +55,7 @@ def main_table(comparison: Comparison, key: str) -> Table:
     percent = f"{100 * comparison.confidence:g} % interval"
     headings = [*_group_headings(comparison), "valid runs", f"mean{unit} [{percent}]"]
     if comparison.baseline is not None:
-        headings += [f"less {comparison.baseline} [{percent}]", "pairs", "verdict"]
+        headings += [f"less {short_name(comparison.baseline, 30)} [{percent}]", "pairs", "verdict"]
     rows = []
     for group in comparison.groups:
         result = group.results[key]
@@ -68,11 +68,14 @@ def main_table(comparison: Comparison, key: str) -> Table:
     return Table(sentence_case(info.title), tuple(headings), tuple(rows))
 
 
-def cost_table(comparison: Comparison) -> Table:
-    """Return the means of all other measures."""
+def cost_table(comparison: Comparison, *, is_narrow: bool = False) -> Table:
+    """Return the means of all other measures; narrow headings are the measures' names."""
     keys = [key for key in comparison.measures if key not in comparison.main]
-    infos = [comparison.measures[key] for key in keys]
-    headings = [f"{info.title} ({info.unit})" if info.unit else info.title for info in infos]
+    units = [comparison.measures[key].unit for key in keys]
+    titles = keys if is_narrow else [comparison.measures[key].title for key in keys]
+    headings = [
+        f"{title} ({unit})" if unit else title for title, unit in zip(titles, units, strict=True)
+    ]
     rows = []
     for group in comparison.groups:
         fields = list(_group_fields(comparison, group))

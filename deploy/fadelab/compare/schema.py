@@ -58,7 +58,10 @@ class RunResult(StrictModel):
 
     seed: int
     folder: str
-    state: Literal["valid", "invalid", "missing"]
+    state: Literal["valid", "invalid", "failed", "missing"] = Field(
+        description="Invalid: its own measurements say so. Failed: it ended early. Missing: there is "
+        "no finished run of the planned experiment."
+    )
     reasons: list[str] = Field(description="Why it does not count.")
     values: dict[str, float | None] = Field(
         description="By measure, of invalid runs too; null where there is none."
