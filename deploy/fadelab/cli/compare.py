@@ -79,9 +79,13 @@ def _show(console: Console, comparison: Comparison, folder: Path) -> None:
 
 
 def _print(console: Console, table: Table) -> None:
-    shown = RichTable(title=table.title, title_justify="left", box=None, header_style="dim")
+    shown = RichTable(
+        title=table.title, title_justify="left", box=None, header_style="dim", padding=(0, 1, 0, 0)
+    )
     for heading in table.headings:
-        shown.add_column(Text(heading), overflow="fold")
+        # Words of headings stay whole; what does not fit is folded, never cut.
+        longest = max(map(len, heading.split()), default=1)
+        shown.add_column(Text(heading), overflow="fold", min_width=min(longest, 11))
     for row in table.rows:
         shown.add_row(*(Text(field.text, style="red" if field.is_bad else "") for field in row))
     console.print(shown)
