@@ -242,7 +242,7 @@ def test_targets_that_were_never_reached_are_counted(tmp_path: Path) -> None:
         (0.1, 0.2, False, "worse"),
         (-0.2, -0.1, True, "worse"),
         (-0.2, -0.1, False, "better"),
-        (-0.1, 0.1, True, "open: the interval holds 0"),
+        (-0.1, 0.1, True, "open"),
         (0.1, 0.2, None, "higher"),
         (-0.2, -0.1, None, "lower"),
         (None, None, True, "one pair: no interval"),
@@ -381,3 +381,21 @@ def test_curves_hold_a_version_until_the_next(tmp_path: Path) -> None:
     assert curve.low[after] == pytest.approx(0.6)
     assert curve.high[after] == pytest.approx(0.8)
     assert curve.t_s[-1] == 60.0
+
+
+def test_with_enough_runs_bands_are_intervals(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, variants=None, seeds=5)
+    folder = sweep_folder(tmp_path / "sweep", plan)
+    ends = (0.6, 0.7, 0.7, 0.7, 0.8)
+    for run, end in zip(plan.runs, ends, strict=True):
+        write_planned(folder, run, end)
+    found = find_runs([folder.path])
+    comparison = compare(found, title="t", metrics=["final"], baseline=None)
+    curves = curves_of("digits", comparison, found.runs)
+    mean = comparison.groups[0].results["final"].mean
+    assert curves is not None
+    assert mean is not None
+    assert curves.are_intervals
+    (curve,) = curves.by_group
+    assert (curve.low[0], curve.high[0]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert (curve.low[-1], curve.high[-1]) == (pytest.approx(mean.low), pytest.approx(mean.high))

@@ -11,7 +11,8 @@ from fadelab.compare.schema import Comparison, Group
 from fadelab.results.paired import estimate_mean
 
 _STEPS = 160
-_ENOUGH_FOR_INTERVALS = 3
+_ENOUGH_FOR_INTERVALS = 5
+"""Of fewer runs an interval of every moment is wider than the picture."""
 
 FloatArray = NDArray[np.floating]
 

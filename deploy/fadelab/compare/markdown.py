@@ -5,8 +5,9 @@ from fadelab.compare.schema import Comparison
 
 HOW_TO_READ = (
     "Means are over valid runs; intervals are Student's t. Differences are of runs with the same "
-    "seed, which share data, initial model, mobility and channel. Each interval stands for itself: "
-    "of many comparisons one in twenty misses by chance."
+    "seed, which share data, initial model, mobility and channel. Where the interval holds 0 the "
+    "question stays open. Each interval stands for itself: of many comparisons one in twenty misses by "
+    "chance."
 )
 COSTS = (
     "Half the width of the 95 % interval stands behind ±. Wire bytes are layer-2 bytes of all devices "

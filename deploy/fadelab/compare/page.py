@@ -85,7 +85,7 @@ def _curves(number: int, comparison: Comparison, task: str, runs: Sequence[Found
     band = (
         "the 95 % interval of the mean, each moment for itself"
         if curves.are_intervals
-        else "the range of the runs, which are too few for an interval"
+        else "the range of the runs, which are too few for intervals of every moment"
     )
     more = f" {left} more grid points are not drawn." if left else ""
     return card(

@@ -117,7 +117,14 @@ def run_table(comparison: Comparison) -> Table:
 
 
 def _group_headings(comparison: Comparison) -> tuple[str, ...]:
-    return ("variant", *(axis.name for axis in comparison.axes))
+    last = [axis.name.rpartition(".")[2] for axis in comparison.axes]
+    return (
+        "variant",
+        *(
+            axis.name if last.count(name) > 1 else name
+            for axis, name in zip(comparison.axes, last, strict=True)
+        ),
+    )
 
 
 def _group_fields(comparison: Comparison, group: Group) -> tuple[Field, ...]:
@@ -175,7 +182,7 @@ def verdict(difference: DifferenceResult, *, higher_is_better: bool | None) -> s
     if difference.low is None or difference.high is None:
         return "one pair: no interval"
     if difference.low <= 0 <= difference.high:
-        return "open: the interval holds 0"
+        return "open"
     if higher_is_better is None:
         return "higher" if difference.low > 0 else "lower"
     return "better" if (difference.low > 0) == higher_is_better else "worse"
