@@ -26,8 +26,8 @@ MAX_CURVATURE_PER_M = 0.2
 
 _STEP_S = 0.02
 _STEPS_PER_SAMPLE = 5
-_ONSET_S = (-1.5, 1.5)
-"""When manoeuvres begin. What is observed ends at 1.9 s, so the onset of some is not seen."""
+_ONSET_S = (-0.5, 1.5)
+"""When manoeuvres begin: some before the first observed position, all before the last, at 1.9 s."""
 _EASE_S = 0.5
 _WANDER_S = 1.0
 _ACCELERATION_WANDER_MPS2 = 0.3
@@ -144,7 +144,7 @@ def _draw(kinds: NDArray[np.int64], rng: np.random.Generator) -> _Plans:
         default=between(4.0, 30.0),
     )
     deceleration = between(1.5, 5.0)
-    turn_rad, lost_share, change_s = between(0.8, 1.8), between(0.3, 0.7), between(3.0, 6.0)
+    turn_rad, lost_share, change_s = between(0.8, 1.8), between(0.4, 0.8), between(3.0, 6.0)
     return _Plans(
         speed_mps=speed,
         onset_s=between(*_ONSET_S),
