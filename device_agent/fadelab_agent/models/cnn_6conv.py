@@ -37,7 +37,9 @@ def cnn_6conv(shape: tuple[int, ...], classes: int, *, channels: int) -> nn.Modu
                 nn.GroupNorm(_GROUPS, block),
                 nn.ReLU(),
             ]
-        layers.append(nn.MaxPool2d(2))
+        # Averages at the end: thousands of maxima would make the dense layer's inputs so large
+        # that steps of the papers' size diverge.
+        layers.append(nn.AvgPool2d(2) if block == 4 * channels else nn.MaxPool2d(2))
         wide = block
     pooled = (height // 8) * (width // 8)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide * pooled, classes))
