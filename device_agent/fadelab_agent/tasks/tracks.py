@@ -78,7 +78,9 @@ class TrackData(TaskData):
 
     def quality(self, outputs: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         """Return each track's mean distance between predicted and true positions, in metres."""
-        apart_m: torch.Tensor = torch.linalg.vector_norm(outputs.view(answers.shape) - answers, dim=2)
+        apart_m: torch.Tensor = torch.linalg.vector_norm(
+            outputs.view(answers.shape) - answers, dim=2
+        )
         return apart_m.mean(dim=1)
 
     def baseline(self) -> Baseline:
