@@ -19,7 +19,9 @@ from fadelab_server.allocator.uplink import F64, UplinkStatistics
 _TOLERANCE = 1e-5
 _MOST_SWEEPS = 60
 _GRID = np.linspace(0.0, 1.0, 17)
-_ZOOMS = 7
+_RESOLUTION = 1e-3
+# After the first turn powers change little: a search that ends at its edge goes on in the next turn.
+_REACH = 1.0
 
 
 def coordinate_descent(
@@ -52,7 +54,7 @@ def coordinate_descent(
     sweeps, gained = 0, np.inf
     while gained > _TOLERANCE and sweeps < _MOST_SWEEPS:
         for device in range(len(power)):
-            power[device] = descent.best_power(power, device)
+            power[device] = descent.best_power(power, device, reach=_REACH if sweeps else np.inf)
         sweeps += 1
         after = descent.cost(power)
         gained, before = 1 - after / before, after
@@ -71,15 +73,16 @@ class _Descent:
         """Return the weighted sum."""
         return float(self._costs(power[:, None], self._statistics.disturbance(power)[:, None])[0])
 
-    def best_power(self, power: F64, device: int) -> float:
-        """Return the best power of one device while the others keep theirs."""
+    def best_power(self, power: F64, device: int, *, reach: float) -> float:
+        """Return the best power of one device, as far as ``ln p`` may move; the others keep theirs."""
         statistics = self._statistics
         disturbance = statistics.disturbance(power)
         change = statistics.cross_interference[:, device].copy()
         change[device] = statistics.own_interference[device]
-        low, high = LOWEST, 0.0
+        here = float(np.log(power[device]))
+        low, high = max(here - reach, LOWEST), min(here + reach, 0.0)
         best, least = float(power[device]), self.cost(power)
-        for _ in range(_ZOOMS):
+        while high - low > _RESOLUTION:
             grid = low + (high - low) * _GRID
             tried = np.exp(grid)
             powers = np.repeat(power[:, None], len(grid), axis=1)

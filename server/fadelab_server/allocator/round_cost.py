@@ -125,8 +125,9 @@ class Senders:
         with np.errstate(divide="ignore", over="ignore"):
             upload_s[waiting] = self.load.bits[waiting] / rate_bps[waiting]
         upload_j = np.zeros(len(power))
-        radiating = power > 0
-        upload_j[radiating] = self.everybody.full_power_w * power[radiating] * upload_s[radiating]
+        radiated_w = self.everybody.full_power_w * power
+        sending = radiated_w > 0
+        upload_j[sending] = radiated_w[sending] * upload_s[sending]
         return Allocation(
             power,
             rate_bps,

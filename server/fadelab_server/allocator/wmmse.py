@@ -8,7 +8,7 @@ receiver, weight and power, each in closed form; with ``q = sqrt(p)`` and the de
     q_k = min(1, w_k u_k sqrt(A_k) / (w_k u_k^2 (A_k + Bs_k) + sum_{j != k} w_j u_j^2 Bt_jk))
 
 The sum grows with every step; the end is a stationary point, not always the best. It starves devices that
-are heard badly: their powers go towards 0 and their latencies beyond all bounds.
+are heard badly: their powers go towards 0, their latencies beyond all bounds, at last to infinity.
 """
 
 import numpy as np
@@ -18,6 +18,8 @@ from fadelab_server.allocator.uplink import F64, UplinkStatistics
 
 _TOLERANCE = 1e-6
 _MOST_STEPS = 5000
+_NO_POWER = 1e-12
+"""Less is none: 120 dB under full power."""
 
 
 def wmmse(statistics: UplinkStatistics, load: RoundLoad, *, start: F64 | None = None) -> Allocation:
@@ -42,6 +44,8 @@ def wmmse(statistics: UplinkStatistics, load: RoundLoad, *, start: F64 | None = 
         power = _step(terms, power)
         iterations += 1
         left = _projected_gradient(terms, power)
+    # Powers that go towards 0 would, some orders later, have rates that no number can hold.
+    power[power < _NO_POWER] = 0.0
     return senders.allocation(power, iterations=iterations, residual=left)
 
 
