@@ -163,7 +163,7 @@ class _Surrogate:
     def _evaluate(self, share: F64) -> tuple[float, F64, F64]:
         widths = replace(self.widths, share=share)
         sign, modulus = _losses(self.links, self.shares, widths)
-        growth = self.sign_slope * np.exp(np.clip(sign.cost - self.sign_loss, -300, 300))
+        growth = self.sign_slope * np.exp(np.minimum(sign.cost - self.sign_loss, 100.0))
         beyond = modulus.cost - self.modulus_loss
         rise = np.maximum(self.modulus_slope + 2 * self.bend * beyond, 0.0)
         value = growth + self.modulus_slope * beyond + self.bend * beyond**2

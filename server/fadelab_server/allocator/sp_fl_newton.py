@@ -25,8 +25,9 @@ LEAST_SHARE = 0.01
 """Neither packet gets less of the power or of the time."""
 _GRID = np.linspace(LEAST_SHARE, 1 - LEAST_SHARE, 50)
 _MOST_STEPS = 40
-_RESOLUTION = 1e-9
+_RESOLUTION = 1e-7
 _DIFFERENCE = 1e-6
+_SIDES = np.array([[-1.0], [1.0]])
 
 Sloped = Callable[[F64], tuple[F64, F64]]
 """Values and derivatives at splits of shape ``(..., devices)``."""
@@ -69,14 +70,16 @@ def _minimise(sloped: Sloped, present: F64) -> F64:
     low = _GRID[np.maximum(best - 1, 0)]
     high = _GRID[np.minimum(best + 1, len(_GRID) - 1)]
     point = _GRID[best]
+    _, slope = sloped(point)
+    # At the end of the range, with everything better beyond it, there is nothing to search.
+    low = np.where((best == len(_GRID) - 1) & (slope < 0), point, low)
+    high = np.where((best == 0) & (slope > 0), point, high)
     for _ in range(_MOST_STEPS):
-        _, slope = sloped(point)
         low, high = np.where(slope < 0, point, low), np.where(slope < 0, high, point)
         if np.all(high - low < _RESOLUTION):
             break
-        above = np.minimum(point + _DIFFERENCE, 1 - LEAST_SHARE)
-        below = np.maximum(point - _DIFFERENCE, LEAST_SHARE)
-        curvature = (sloped(above)[1] - sloped(below)[1]) / (above - below)
+        around = np.clip(point + _DIFFERENCE * _SIDES, LEAST_SHARE, 1 - LEAST_SHARE)
+        curvature = np.diff(sloped(around)[1], axis=0)[0] / np.diff(around, axis=0)[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             newton = point - slope / curvature
         inside = (newton > low) & (newton < high) & (curvature > 0)
@@ -85,4 +88,5 @@ def _minimise(sloped: Sloped, present: F64) -> F64:
         point = following
         if moved < _RESOLUTION:
             break
+        _, slope = sloped(point)
     return np.where(sloped(point)[0] <= sloped(present)[0], point, present)
