@@ -1,5 +1,4 @@
-"""Cost of deciding powers: every power control, 20 and 40 devices in the published cell-free set-up, and
-SP-FL's shares of power and bandwidth for 20 devices from ample to scarce.
+"""Cost of deciding: every power control in a cell-free set-up, and SP-FL's power and bandwidth.
 
     OMP_NUM_THREADS=1 python benchmarks/allocator.py [--drops 10]
 

@@ -156,16 +156,9 @@ def test_power_split_against_a_fine_grid(access: Any, fading: Any, deadline_s: f
     shares = uneven(6)
     found = best_power(links, statistics, shares)
     part = by_losses(links, statistics, *losses(links, found)).value
-    grid = np.linspace(LEAST_SHARE, 1 - LEAST_SHARE, 4001)
-    known = np.min(
-        [
-            by_losses(
-                links, statistics, *losses(links, replace(shares, power=np.full(6, alpha)))
-            ).value
-            for alpha in grid
-        ],
-        axis=0,
-    )
+    grid = np.linspace(LEAST_SHARE, 1 - LEAST_SHARE, 4001)[:, None] * np.ones(6)
+    tried = by_losses(links, statistics, *losses(links, replace(shares, power=grid)))
+    known = tried.value.min(axis=0)
     assert np.all(part <= known + 1e-9 * np.abs(known))
     assert part == pytest.approx(known, rel=1e-4)
 
@@ -201,7 +194,7 @@ def reference(links: PacketLinks, statistics: GradientStatistics, start: Shares)
 
 @pytest.mark.parametrize("access", ACCESSES)
 @pytest.mark.parametrize("fading", FADINGS)
-@pytest.mark.parametrize("deadline_s", [0.3, 0.14, 0.06])
+@pytest.mark.parametrize("deadline_s", [0.3, 0.14])
 def test_optimum_against_a_general_solver(access: Any, fading: Any, deadline_s: float) -> None:
     links, statistics = cell(5, deadline_s, access=access, fading=fading), gradients(5)
     result = sp_fl(links, statistics)
@@ -211,7 +204,7 @@ def test_optimum_against_a_general_solver(access: Any, fading: Any, deadline_s: 
     assert result.residual < 1e-6
 
 
-@pytest.mark.parametrize("deadline_s", [0.4, 0.2, 0.14, 0.1, 0.06])
+@pytest.mark.parametrize("deadline_s", [0.14, 0.06])
 def test_twenty_devices_converge_near_a_stationary_point(deadline_s: float) -> None:
     links, statistics = cell(20, deadline_s), gradients(20)
     result = sp_fl(links, statistics)

@@ -150,10 +150,11 @@ def _alternate(
 ) -> SpFlAllocation:
     before, done, gained = objective(links, statistics, shares), 0, np.inf
     while gained > _CLOSE and done < turns:
+        # Bands first: a device that lacks band would give up its moduli at once.
+        shares = better_band(links, statistics, shares, free_class=free_class)
         shares = best_power(links, statistics, shares)
         if free_class and links.access == "tdm":
             shares = best_time(links, statistics, shares)
-        shares = better_band(links, statistics, shares, free_class=free_class)
         after = objective(links, statistics, shares)
         gained, before = (before - after) / abs(before), after
         done += 1

@@ -13,6 +13,7 @@ multiplier; a line search on the true objective then makes the step safe.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fadelab_server.allocator.sp_fl_error import GradientStatistics
 from fadelab_server.allocator.sp_fl_link import (
@@ -75,16 +76,24 @@ class _Widths:
     @classmethod
     def of(cls, shares: Shares, links: PacketLinks, *, free_class: bool) -> "_Widths":
         if links.access != "fdm":
-            return cls(shares.band[None], 1.0, 1.0)
+            return cls(_feasible(shares.band[None]), 1.0, 1.0)
         if free_class:
             rows = np.stack([shares.band * shares.sign, shares.band * (1 - shares.sign)])
-            return cls(rows, 1.0, 1.0)
-        return cls(shares.band[None], shares.sign, 1 - shares.sign)
+            return cls(_feasible(rows), 1.0, 1.0)
+        return cls(_feasible(shares.band[None]), shares.sign, 1 - shares.sign)
 
     def shares(self, before: Shares) -> Shares:
         band = self.share.sum(axis=0)
         sign = self.share[0] / band if len(self.share) == 2 else before.sign
         return replace(before, band=band, sign=sign)
+
+
+def _feasible(share: F64) -> F64:
+    """Return shares of which none is below its least, with the sum 1."""
+    floor = least_band(share.shape[1])
+    above = np.maximum(share - floor, 0.0)
+    result: F64 = floor + above * (1 - floor * share.size) / above.sum()
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,14 +145,7 @@ class _Surrogate:
         share, floor = self.widths.share, least_band(self.widths.share.shape[1])
         value, slope, curvature = self._evaluate(share)
         for _ in range(_MOST_INNER):
-            held = np.zeros(share.shape, dtype=bool)
-            # Who is at the least width and would get less takes no part in sharing.
-            for _ in range(2):
-                weight = np.where(held, 0.0, 1 / curvature)
-                price = (slope * weight).sum() / weight.sum()
-                held = (share <= floor * (1 + 1e-9)) & (slope > price)
-            step = np.where(held, 0.0, (price - slope) * weight)
-            step -= np.where(held, 0.0, weight) * step.sum() / weight.sum()
+            step = _balanced(slope, curvature, share <= floor * (1 + 1e-9))
             shrinking = step < 0
             room = (share - floor)[shrinking] / -step[shrinking]
             length = min(1.0, float(room.min(initial=np.inf)))
@@ -175,6 +177,18 @@ class _Surrogate:
         # A packet that nothing depends on has none.
         curvature = np.maximum(curvature, 1e-12 * curvature.max())
         return float(value.sum() + (self.linear * share).sum()), slope, curvature
+
+
+def _balanced(slope: F64, curvature: F64, at_floor: NDArray[np.bool_]) -> F64:
+    """Return Newton's step with the sum 0 in which nobody at the least width gets less."""
+    held = np.zeros(slope.shape, dtype=bool)
+    while True:
+        weight = np.where(held, 0.0, 1 / curvature)
+        step: F64 = ((slope * weight).sum() / weight.sum() - slope) * weight
+        more = at_floor & (step < 0)
+        if not more.any():
+            return step
+        held |= more
 
 
 def _losses(links: PacketLinks, shares: Shares, widths: _Widths) -> tuple[Outage, Outage]:

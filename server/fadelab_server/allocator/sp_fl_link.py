@@ -19,8 +19,9 @@ from fadelab_server.allocator.uplink import F64
 Access = Literal["fdm", "tdm", "parallel"]
 Fading = Literal["independent", "common"]
 
-# Beyond it no packet arrives, and exponentials still fit into a number.
-_LARGEST_EXPONENT = 300.0
+# Beyond these no packet arrives, and products of exponentials still fit into a number.
+_LARGEST_EXPONENT = 100.0
+_LARGEST_LOSS = 300.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +122,7 @@ def losses(links: PacketLinks, shares: Shares) -> tuple[F64, F64]:
 
 def success_of(links: PacketLinks, sign_loss: F64, modulus_loss: F64) -> tuple[F64, F64]:
     """Return the two probabilities of :func:`success` from :func:`losses`."""
-    sign_loss = np.minimum(sign_loss, _LARGEST_EXPONENT)
+    sign_loss = np.minimum(sign_loss, _LARGEST_LOSS)
     if links.fading == "common":
         modulus_loss = np.maximum(modulus_loss - sign_loss, 0.0)
     return np.exp(-sign_loss), np.exp(-modulus_loss)
