@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/allocator.py [--drops 10]
 
-Prints the median and the largest processor time in milliseconds, and the median of steps, over drops; cold,
-and started from the result for slightly smaller updates.
+Prints the median and the largest processor time in milliseconds, and the median of steps, over
+drops; cold, and started from the result for slightly smaller updates.
 """
 
 import argparse
@@ -43,7 +43,7 @@ NOISE_W = 20e6 * 10 ** ((-174 + 7 - 30) / 10)
 
 
 def drop(devices: int, seed: int) -> UplinkStatistics:
-    """Return 16 access points of 4 antennas and devices at random on 1 km^2, 10 pilots in 200 symbols."""
+    """Return 16 access points of 4 antennas on 1 km^2, devices at random, 10 pilots."""
     rng = np.random.default_rng(seed)
     line = np.arange(4) * 250.0 + 125.0
     sites = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)

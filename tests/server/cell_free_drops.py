@@ -1,4 +1,4 @@
-"""Uplinks for the tests of power control: random places in a published set-up, and small inventions."""
+"""Uplinks for the tests of power control: a published set-up, and small inventions."""
 
 import numpy as np
 

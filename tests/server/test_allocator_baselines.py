@@ -1,4 +1,4 @@
-"""Dinkelbach, WMMSE, full power and coordinate descent against grids, conditions and other solvers."""
+"""Dinkelbach, WMMSE, full power and coordinate descent against grids and other solvers."""
 
 import numpy as np
 import pytest

@@ -29,7 +29,7 @@ METHODS: dict[str, Callable[[UplinkStatistics, RoundLoad], Allocation]] = {
     "sqp_budget": lambda uplink, load: sqp_budget(uplink, load, energy_j=1.0, latency_s=10.0),
     "coordinate_descent": lambda uplink, load: coordinate_descent(uplink, load, weights=WEIGHTS),
 }
-# Where the order of devices is part of the method, or a search ends at a tolerance, results differ more.
+# Where the order of devices or a coarse tolerance is part of the method, results differ more.
 CLOSENESS = {"coordinate_descent": 0.05, "wmmse": 1e-3}
 
 

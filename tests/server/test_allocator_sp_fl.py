@@ -1,4 +1,4 @@
-"""SP-FL's allocation: outage and error against Monte Carlo, optima against other solvers, limits."""
+"""SP-FL's allocation: success and error against Monte Carlo, optima against other solvers."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ FADINGS = ("independent", "common")
 
 
 def cell(devices: int, deadline_s: float, seed: int = 1, **more: Any) -> PacketLinks:
-    """Return 50 to 500 m of street canyon without sight, 23 dBm, 1e5 entries of 1 and 3 bit in 10 MHz."""
+    """Return a street canyon without sight, 50 to 500 m, 23 dBm, 1e5 entries of 1 and 3 bit."""
     distance_m = np.random.default_rng(seed).uniform(50, 500, devices)
     loss_db = 22.4 + 35.3 * np.log10(distance_m) + 21.3 * np.log10(2.4)
     noise_per_hz = 10 ** ((-174 - 23 + loss_db) / 10)
@@ -92,7 +92,7 @@ def test_outage_is_convex_and_its_derivatives_are_right() -> None:
 
 
 def test_error_against_monte_carlo_of_the_aggregate() -> None:
-    """Six devices, 40 entries, moduli rounded at random to two levels; a common part in all gradients."""
+    """Six devices, 40 entries, a common part in all; moduli rounded at random to two levels."""
     rng = np.random.default_rng(3)
     devices, draws = 6, 60_000
     gradient = rng.standard_normal((devices, 40)) + rng.standard_normal(40)

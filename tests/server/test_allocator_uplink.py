@@ -1,4 +1,4 @@
-"""SINR and rates of power control against the emulator's, a Monte Carlo, and published percentiles."""
+"""SINR and rates against the emulator's, a Monte Carlo, and known percentiles."""
 
 import dataclasses
 

@@ -1,7 +1,8 @@
 """Smooth convex programs by sequential quadratic programming, with proof of how good the result is.
 
-The method is scipy's SLSQP (D. Kraft, "A software package for sequential quadratic programming", DFVLR-FB
-88-28, 1988): a quadratic program per step, the Hessian of the Lagrangian built up by BFGS updates.
+The method is scipy's SLSQP (D. Kraft, "A software package for sequential quadratic programming",
+DFVLR-FB 88-28, 1988): a quadratic program per step, the Hessian of the Lagrangian built up by BFGS
+updates.
 """
 
 from collections.abc import Callable
@@ -87,8 +88,9 @@ def solve(program: Program, start: F64) -> Optimum:
 def kkt_residual(program: Program, point: F64) -> float:
     """Return how far a point is from the optimality conditions; see :class:`Optimum`.
 
-    The multipliers are those that balance the gradient best (non-negative least squares), so nothing
-    that a solver says of itself is believed. In a convex program 0 means the global optimum.
+    The multipliers are those that balance the gradient best (non-negative least squares), so
+    nothing that a solver says of itself is believed. In a convex program 0 means the global
+    optimum.
     """
     _, gradient = program.objective(point)
     value, derivative = program.constraints(point)

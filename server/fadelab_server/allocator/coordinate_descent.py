@@ -1,13 +1,14 @@
 """Weighted energy and latency, one device's power after the other.
 
-``th1 * sum_k P p_k b_k / R_k + th2 * max_k b_k / R_k`` is minimised over one coefficient at a time, in turns,
-as in A. Mahmoudi, M. Zaher, E. Bjornson, arXiv 2404.18287. Along ``ln p_k`` the sum is convex
-(:mod:`fadelab_server.allocator.log_airtime`), so a search on a grid that closes in finds its least value.
+``th1 * sum_k P p_k b_k / R_k + th2 * max_k b_k / R_k`` is minimised over one coefficient at a time,
+in turns, as in A. Mahmoudi, M. Zaher, E. Bjornson, arXiv 2404.18287. Along ``ln p_k`` the sum is
+convex (:mod:`fadelab_server.allocator.log_airtime`), so a search on a grid that closes in finds its
+least value.
 
-Turns over single variables come to a stop at kinks: where several latencies are the longest, no device
-alone can shorten the round. The maximum is therefore smoothed to the norm ``(sum_k l_k^n)^(1/n)``, which
-exceeds it by at most the factor ``K^(1/n)``; the result is near the optimum of
-:mod:`fadelab_server.allocator.sqp_weighted`, and does not reach it.
+Turns over single variables come to a stop at kinks: where several latencies are the longest, no
+device alone can shorten the round. The maximum is therefore smoothed to the norm ``(sum_k
+l_k^n)^(1/n)``, which exceeds it by at most the factor ``K^(1/n)``; the result is near the optimum
+of :mod:`fadelab_server.allocator.sqp_weighted`, and does not reach it.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ _TOLERANCE = 1e-5
 _MOST_SWEEPS = 60
 _GRID = np.linspace(0.0, 1.0, 17)
 _RESOLUTION = 1e-3
-# After the first turn powers change little: a search that ends at its edge goes on in the next turn.
+# After the first turn powers change little; a search that ends at its edge goes on in the next.
 _REACH = 1.0
 
 
@@ -74,7 +75,7 @@ class _Descent:
         return float(self._costs(power[:, None], self._statistics.disturbance(power)[:, None])[0])
 
     def best_power(self, power: F64, device: int, *, reach: float) -> float:
-        """Return the best power of one device, as far as ``ln p`` may move; the others keep theirs."""
+        """Return one device's best power while the others keep theirs; ``ln p`` moves so far."""
         statistics = self._statistics
         disturbance = statistics.disturbance(power)
         change = statistics.cross_interference[:, device].copy()

@@ -1,10 +1,10 @@
 """Max-min energy efficiency by the generalised method of Dinkelbach.
 
-``max_p min_k log2(1 + SINR_k) / (z0 P p_k + z1)``: each step solves
-``F(lam) = max_p min_k [log2(1 + SINR_k) - lam (z0 P p_k + z1)]`` and sets lam to the least ratio that was
-attained, until F is 0 (J. P. Crouzeix, J. A. Ferland, S. Schaible, "An algorithm for generalized fractional
-programs", J. Optim. Theory Appl. 47(1), 1985; for cell-free uplinks with ``z0 = z1 = 1`` the baseline of
-arXiv 2412.10878). How much anybody has to send plays no part.
+``max_p min_k log2(1 + SINR_k) / (z0 P p_k + z1)``: each step solves ``F(lam) = max_p min_k [log2(1
++ SINR_k) - lam (z0 P p_k + z1)]`` and sets lam to the least ratio that was attained, until F is 0
+(J. P. Crouzeix, J. A. Ferland, S. Schaible, "An algorithm for generalized fractional programs", J.
+Optim. Theory Appl. 47(1), 1985; for cell-free uplinks with ``z0 = z1 = 1`` the baseline of arXiv
+2412.10878). How much anybody has to send plays no part.
 
 A step is solved in the variables ``y = ln p`` and ``u = ln(F + lam z1)``::
 
@@ -34,8 +34,8 @@ def dinkelbach(
 ) -> Allocation:
     """Return the powers with the largest least energy efficiency.
 
-    ``residual`` is ``F`` at the end, in bit/s/Hz: 0 at the optimum. ``iterations`` counts the steps of all
-    inner problems.
+    ``residual`` is ``F`` at the end, in bit/s/Hz: 0 at the optimum. ``iterations`` counts the steps
+    of all inner problems.
 
     Args:
         statistics: of the uplink.

@@ -1,10 +1,10 @@
 """Latency and energy as convex functions of the logarithms of powers.
 
-With ``y_k = ln p_k`` the logarithm of a SINR is concave (its denominator is a sum of exponentials), and
-``-ln ln(1 + e^s)`` is convex and falls with s. So ``ln(b_k / R_k)`` is convex in y, and with it every
-upload's energy, their sum and the longest latency: what a local method finds for these is the best of
-all. The transform is that of M. Chiang et al., "Power control by geometric programming", IEEE Trans.
-Wireless Commun. 6(7), 2007; nothing is approximated here.
+With ``y_k = ln p_k`` the logarithm of a SINR is concave (its denominator is a sum of exponentials),
+and ``-ln ln(1 + e^s)`` is convex and falls with s. So ``ln(b_k / R_k)`` is convex in y, and with it
+every upload's energy, their sum and the longest latency: what a local method finds for these is the
+best of all. The transform is that of M. Chiang et al., "Power control by geometric programming",
+IEEE Trans. Wireless Commun. 6(7), 2007; nothing is approximated here.
 """
 
 import numpy as np

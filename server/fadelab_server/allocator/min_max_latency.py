@@ -1,14 +1,15 @@
 """Min-max latency: the power with which the last upload ends as early as possible.
 
-The power control of A. Mahmoudi, E. Bjornson, "Adaptive quantization resolution and power control for
-federated learning over cell-free networks", arXiv 2412.10878: for a latency T every device needs the SINR
-``g_k = 2^(b_k / (B T)) - 1``, and the least powers that give it are the fixed point of::
+The power control of A. Mahmoudi, E. Bjornson, "Adaptive quantization resolution and power control
+for federated learning over cell-free networks", arXiv 2412.10878: for a latency T every device
+needs the SINR ``g_k = 2^(b_k / (B T)) - 1``, and the least powers that give it are the fixed point
+of::
 
     p_k = g_k (sum_{k' != k} Bt_kk' p_k' + I_k) / (A_k - g_k Bs_k)
 
-T is feasible if the denominators are positive and the fixed point exists with ``0 < p_k <= 1``; bisection
-finds the least. The equations are linear, so the fixed point is solved for instead of iterated: it
-exists exactly if the solution is positive (M-matrix).
+T is feasible if the denominators are positive and the fixed point exists with ``0 < p_k <= 1``;
+bisection finds the least. The equations are linear, so the fixed point is solved for instead of
+iterated: it exists exactly if the solution is positive (M-matrix).
 """
 
 import numpy as np
@@ -42,7 +43,7 @@ def min_max_latency(
 def least_latency(senders: Senders, start: F64 | None) -> tuple[F64, int, float]:
     """Return the senders' coefficients, how many latencies were tried, and the interval's width."""
     known = np.ones(len(senders.bits)) if start is None else start
-    # A little more than it takes, so that the least powers of the same latency exist despite rounding.
+    # A little more than it takes, so that least powers for it exist despite rounding.
     feasible = _log_latency(senders, known) + _RESOLUTION
     least = _fixed_point(senders, float(np.exp(feasible)))
     best = known if least is None else least

@@ -1,8 +1,8 @@
 """What a round costs: upload latency and energy for given powers.
 
-``l_k = b_k / R_k`` and ``E_k = P p_k l_k``; the round takes the longest upload plus computing and costs
-the sum of all energies (A. Mahmoudi, M. Zaher, E. Bjornson, "Joint energy and latency optimization in
-federated learning over cell-free massive MIMO networks", arXiv 2404.18287).
+``l_k = b_k / R_k`` and ``E_k = P p_k l_k``; the round takes the longest upload plus computing and
+costs the sum of all energies (A. Mahmoudi, M. Zaher, E. Bjornson, "Joint energy and latency
+optimization in federated learning over cell-free massive MIMO networks", arXiv 2404.18287).
 """
 
 from dataclasses import dataclass

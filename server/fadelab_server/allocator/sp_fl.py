@@ -1,12 +1,13 @@
-"""SP-FL's allocation: power split, bandwidth and class shares that make the aggregate's error least.
+"""SP-FL's allocation: the power split, bandwidth and class shares with the least error.
 
 Alternates Newton-Raphson on every device's power split and successive convex approximation on the
-bandwidths, as in S. Yue et al., "Prioritizing gradient sign over modulus", arXiv 2603.10763 (the objective is
-reconstructed, :mod:`fadelab_server.allocator.sp_fl_error`). The problem is not convex: a device's moduli pay
-off with enough resources or not at all. So the search tries several starts, in which none, some or all of the
-devices with the weakest channels send signs almost alone, and goes on from the best; then it lets the
-weakest device with moduli give them up, or the strongest without have some, as long as that helps. Where
-moduli are hopeless their packets end with the least shares: signs only.
+bandwidths, as in Yue et al., "Prioritizing gradient sign over modulus", arXiv 2603.10763 (the
+objective is reconstructed, :mod:`fadelab_server.allocator.sp_fl_error`). The problem is not convex:
+a device's moduli pay off with enough resources or not at all. So the search tries several starts,
+in which none, some or all of the devices with the weakest channels send signs almost alone, and
+goes on from the best; then it lets the weakest device with moduli give them up, or the strongest
+without have some, as long as that helps. Where moduli are hopeless their packets end with the least
+shares: signs only.
 """
 
 from dataclasses import dataclass, replace
@@ -80,8 +81,8 @@ def sp_fl(
     Args:
         links: of all devices.
         statistics: of their gradients.
-        free_class: also decide the class shares; otherwise they stay as in the start. With ``parallel``
-            access they mean nothing.
+        free_class: also decide the class shares; otherwise they stay as in the start. With
+            ``parallel`` access they mean nothing.
         start: an earlier round's shares, which are tried beside the others.
 
     """

@@ -1,13 +1,14 @@
 """Bandwidth shares of devices and of their packets by successive convex approximation.
 
-With the power split given, the losses ``z = c_s / alpha`` and ``y = c_m / (1 - alpha)`` are convex in the widths
-of the packets. Around a point the objective is replaced by a convex one with the same gradient::
+With the power split given, the losses ``z = c_s / alpha`` and ``y = c_m / (1 - alpha)`` are convex
+in the widths of the packets. Around a point the objective is replaced by a convex one with the same
+gradient::
 
     J_z e^(z - z0)  +  J_y (y - y0) + a p0^2 (y - y0)^2
 
-(the inverse success of signs as it is; for moduli ``p >= p0 (1 + y0 - y)`` inside the squared bias, and the rest
-linear). It is separable, so its minimum with all bandwidth spent is found by Newton's iteration with one
-multiplier; a line search on the true objective then makes the step safe.
+(the inverse success of signs as it is; for moduli ``p >= p0 (1 + y0 - y)`` inside the squared bias,
+and the rest linear). It is separable, so its minimum with all bandwidth spent is found by Newton's
+iteration with one multiplier; a line search on the true objective then makes the step safe.
 """
 
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ def better_band(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Widths:
-    """The variables: shares of all bandwidth, one row of devices, or a row each for signs and moduli."""
+    """The variables: shares of all bandwidth, in one row, or one for signs and one for moduli."""
 
     share: F64
     """Shape ``(1, devices)`` or ``(2, devices)``, sum 1."""

@@ -1,16 +1,17 @@
 """The error of an aggregate of signs and moduli of which some were lost.
 
-Device k's gradient is ``s_k v_k`` (signs times moduli). Its signs arrive with probability q_k, given these its
-moduli with p_k; lost moduli are replaced by a compensatory vector vbar, lost signs by nothing. The server
-adds up ``x_k / (K q_k)``. With ``V = ||v||^2``, ``Vb = ||vbar||^2``, ``I = <v, vbar>``, sigma^2 the quantiser's
-variance and ``u_k = s_k vbar``::
+Device k's gradient is ``s_k v_k`` (signs times moduli). Its signs arrive with probability q_k,
+given these its moduli with p_k; lost moduli are replaced by a compensatory vector vbar, lost signs
+by nothing. The server adds up ``x_k / (K q_k)``. With ``V = ||v||^2``, ``Vb = ||vbar||^2``, ``I =
+<v, vbar>``, sigma^2 the quantiser's variance and ``u_k = s_k vbar``::
 
     bias = ||(1/K) sum_k (1 - p_k)(u_k - g_k)||^2  <=  kappa (1/K) sum_k (1 - p_k)^2 (V + Vb - 2 I)
-    var  = (1/K^2) sum_k { [p (V + sigma^2) + (1 - p) Vb] / q - [p^2 V + (1 - p)^2 Vb + 2 p (1 - p) I] }
+    var  = (1/K^2) sum_k { [p (V + sigma^2) + (1 - p) Vb] / q
+                           - [p^2 V + (1 - p)^2 Vb + 2 p (1 - p) I] }
 
-The variance is exact; ``kappa = 1`` makes the bias a bound (Jensen), ``1/K`` its value for compensation errors
-that are orthogonal to each other. The error enters the one-step bound of gradient descent as
-``bias / 2 + L eta var / 2`` (after arXiv 2603.10763, reconstructed).
+The variance is exact; ``kappa = 1`` makes the bias a bound (Jensen), ``1/K`` its value for
+compensation errors that are orthogonal to each other. The error enters the one-step bound of
+gradient descent as ``bias / 2 + L eta var / 2`` (after arXiv 2603.10763, reconstructed).
 """
 
 from dataclasses import dataclass

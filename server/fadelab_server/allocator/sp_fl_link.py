@@ -1,12 +1,14 @@
 """How likely the packets of signs and of moduli arrive, by power, bandwidth and time.
 
-S. Yue et al., "Prioritizing gradient sign over modulus", arXiv 2603.10763, send signs and moduli in packets
-of their own with unequal resources. Under block Rayleigh fading with mean gain G a packet of l bits, sent
-with power x P on W Hz for T seconds, is lost if the channel's capacity is below l / T, so that::
+Yue et al., "Prioritizing gradient sign over modulus", arXiv 2603.10763, send signs and moduli in
+packets of their own with unequal resources. Under block Rayleigh fading with mean gain G a packet
+of l bits, sent with power x P on W Hz for T seconds, is lost if the channel's capacity is below l /
+T, so that::
 
     P(ok) = exp(-c / x),    c = (W N0 / (P G)) (2^(l / (W T)) - 1)
 
-(the outage of a Rayleigh channel; how the paper shares resources is reconstructed from its abstract).
+(the outage of a Rayleigh channel; how the paper shares resources is reconstructed from its
+abstract).
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Power split (and the split of time) of every device by Newton-Raphson.
 
-Given its band, a device's part of the objective depends on its own split alone; all devices are solved at
-once. The start is the best point of a grid. Newton's iteration on the derivative is kept inside the
-grid's neighbouring points by bisection, which also finds the kink that a common fade brings about.
+Given its band, a device's part of the objective depends on its own split alone; all devices are
+solved at once. The start is the best point of a grid. Newton's iteration on the derivative is kept
+inside the grid's neighbouring points by bisection, which also finds the kink that a common fade
+brings about.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 """Most rounds inside an energy and a latency budget, by sequential quadratic programming.
 
-``max_p min(E_rem / E_round(p), L_rem / l_round(p))``: the scheme with budgets of A. Mahmoudi, M. Xiao,
-E. Bjornson, "Accelerating energy-efficient federated learning in cell-free networks with adaptive
-quantization", arXiv 2412.20785, as far as its abstract describes it. In the variables ``y = ln p`` and t::
+``max_p min(E_rem / E_round(p), L_rem / l_round(p))``: the scheme with budgets of A. Mahmoudi, M.
+Xiao, E. Bjornson, "Accelerating energy-efficient federated learning in cell-free networks with
+adaptive quantization", arXiv 2412.20785, as far as its abstract describes it. In the variables ``y
+= ln p`` and t::
 
     min  t   s.t.   ln(E_round(e^y) / E_rem) <= t,   ln((b_k / R_k(e^y) + compute_s) / L_rem) <= t
 

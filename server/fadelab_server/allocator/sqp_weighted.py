@@ -5,8 +5,8 @@ A. Mahmoudi, M. Zaher, E. Bjornson, arXiv 2404.18287, here in the variables ``y 
 
     min  ln(th1 * E(e^y) + th2 * e^t)    s.t.    ln(b_k / R_k(e^y)) <= t
 
-which is convex (:mod:`fadelab_server.allocator.log_airtime`). What a round costs besides uploading is a
-constant in this sum and plays no part.
+which is convex (:mod:`fadelab_server.allocator.log_airtime`). What a round costs besides uploading
+is a constant in this sum and plays no part.
 """
 
 import numpy as np
@@ -26,7 +26,8 @@ def sqp_weighted(
 ) -> Allocation:
     """Return the powers with the least weighted sum of energy and latency.
 
-    ``residual`` is that of the optimality conditions, relative to the sum: the global optimum has 0.
+    ``residual`` is that of the optimality conditions, relative to the sum: the global optimum has
+    0.
 
     Args:
         statistics: of the uplink.

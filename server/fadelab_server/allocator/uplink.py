@@ -1,8 +1,8 @@
 """The uplink of a cell-free network as power control knows it.
 
 With maximum-ratio combining, pilots and MMSE estimates, small-scale fading averaged, every rate is
-a function of all devices' power coefficients (H. Q. Ngo et al., "Cell-free massive MIMO versus small
-cells", IEEE Trans. Wireless Commun. 16(3), 2017, theorem 2, for any number of antennas)::
+a function of all devices' power coefficients (H. Q. Ngo et al., "Cell-free massive MIMO versus
+small cells", IEEE Trans. Wireless Commun. 16(3), 2017, theorem 2, for any number of antennas)::
 
     SINR_k = A_k p_k / (Bs_k p_k + sum_{k' != k} Bt_kk' p_k' + I_k),    0 <= p_k <= 1
     R_k    = bandwidth * data_share * log2(1 + SINR_k)
@@ -22,8 +22,8 @@ Index = NDArray[np.intp]
 class UplinkStatistics:
     """What large-scale fading and pilots make of the uplink; arrays over devices.
 
-    The four terms of a device may have any common unit. The noise is counted once, in ``noise``: the
-    other terms are not divided by it.
+    The four terms of a device may have any common unit. The noise is counted once, in ``noise``:
+    the other terms are not divided by it.
     """
 
     coherent_gain: F64

@@ -1,14 +1,16 @@
 """Largest sum rate by weighted minimum mean square errors.
 
-``max_p sum_k log2(1 + SINR_k)`` has no convex form. Q. Shi et al., "An iteratively weighted MMSE approach
-to distributed sum-utility maximization", IEEE Trans. Signal Process. 59(9), 2011, alternate between
-receiver, weight and power, each in closed form; with ``q = sqrt(p)`` and the denominators D of the SINRs::
+``max_p sum_k log2(1 + SINR_k)`` has no convex form. Q. Shi et al., "An iteratively weighted MMSE
+approach to distributed sum-utility maximization", IEEE Trans. Signal Process. 59(9), 2011,
+alternate between receiver, weight and power, each in closed form; with ``q = sqrt(p)`` and the
+denominators D of the SINRs::
 
     u_k = sqrt(A_k) q_k / (A_k p_k + D_k),    w_k = 1 / (1 - u_k sqrt(A_k) q_k)
     q_k = min(1, w_k u_k sqrt(A_k) / (w_k u_k^2 (A_k + Bs_k) + sum_{j != k} w_j u_j^2 Bt_jk))
 
-The sum grows with every step; the end is a stationary point, not always the best. It starves devices that
-are heard badly: their powers go towards 0, their latencies beyond all bounds, at last to infinity.
+The sum grows with every step; the end is a stationary point, not always the best. It starves
+devices that are heard badly: their powers go towards 0, their latencies beyond all bounds, at last
+to infinity.
 """
 
 import numpy as np
@@ -25,8 +27,8 @@ _NO_POWER = 1e-12
 def wmmse(statistics: UplinkStatistics, load: RoundLoad, *, start: F64 | None = None) -> Allocation:
     """Return powers at which no small change makes the sum of rates larger.
 
-    ``residual`` is the largest step in a coefficient by which the gradient of the sum rate, in nats,
-    would still move it inside [0, 1].
+    ``residual`` is the largest step in a coefficient by which the gradient of the sum rate, in
+    nats, would still move it inside [0, 1].
 
     Args:
         statistics: of the uplink.
