@@ -104,6 +104,14 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
         f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
+    if (contacts := summary.contacts) is not None:
+        table.add_row(
+            "contacts",
+            f"{contacts.used} used; {contacts.acknowledged} of {contacts.sent} updates acknowledged "
+            f"in theirs, {contacts.covered_acknowledged} of {contacts.covered} where contact lasted "
+            f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
+            + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
+        )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:
