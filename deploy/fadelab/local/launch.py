@@ -15,7 +15,7 @@ from fadelab.local.children import Channel, Message, run_child
 from fadelab_emulation.sandbox import enter_sandbox
 
 _SOCKETS_PREFIX = "fadelab-"
-_LOCK = "lock"
+LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def sockets_dir() -> Iterator[Path]:
     """
     remove_dead_sockets_dirs()
     folder = Path(tempfile.mkdtemp(prefix=_SOCKETS_PREFIX))
-    lock = (folder / _LOCK).open("w")
+    lock = (folder / LOCK).open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
@@ -43,7 +43,7 @@ def dead_sockets_dirs() -> list[Path]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.getuid():
                 continue
-            with (folder / _LOCK).open() as lock:
+            with (folder / LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 dead.append(folder)
     return dead
