@@ -27,6 +27,7 @@ _AGENT_SHARES, _EMULATOR_SHARES = 64, 16384
 which the emulator asks for, is not to be had in containers of many engines."""
 RUN_LABEL, SERVICE_LABEL = "fadelab.run", "fadelab.service"
 _CONGESTION_CONTROL = "net/ipv4/tcp_congestion_control"
+_ALLOWED_CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 HUB, SERVER, EMULATOR, VALIDATOR, BEGIN = "hub", "server", "emulator", "validator", "begin"
 _HEADER = """\
 # {name}: one server, one emulator, {agents} agents.
@@ -160,9 +161,11 @@ def _hub(testbed: Testbed) -> dict[str, object]:
 def _sysctls() -> dict[str, str]:
     """Return TCP's settings of a local run, as far as this machine's containers can have them."""
     chosen = {name: values[0] for name, values in TCP_SETTINGS.items() if "/tcp_" in name}
-    known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
-    if chosen[_CONGESTION_CONTROL] not in known:
-        del chosen[_CONGESTION_CONTROL]
+    allowed = _ALLOWED_CONGESTION_CONTROL.read_text().split()
+    wished = [value for value in TCP_SETTINGS[_CONGESTION_CONTROL] if value in allowed]
+    del chosen[_CONGESTION_CONTROL]
+    if wished:
+        chosen[_CONGESTION_CONTROL] = wished[0]
     return {name.replace("/", "."): value for name, value in chosen.items()}
 
 
