@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,19 +11,16 @@ from pathlib import Path
 
 import pytest
 from tests.engine import TAG, Engine
-from tests.system.commands import ROOT, Ended, start, wait_for_line
-from tests.system.machine_state import MachineState, check_clean
+from tests.system.commands import Ended, start, wait_for_line
+from tests.system.machine_state import host_network, leftovers, namespaces
 
 from fadelab.exit_codes import ExitCode
+from fadelab.results.record import read_events
 from fadelab_emulation import linux
 from fadelab_emulation.attach.interfaces import list_interfaces
 from fadelab_emulation.namespaces import in_new_thread
 from fadelab_emulation.netlink import links, traffic
 from fadelab_emulation.netlink.message import NetlinkError, NetlinkSocket
-
-sys.path.insert(0, str(ROOT / "tests" / "deploy"))
-
-from fadelab.results.record import read_events
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -78,16 +74,45 @@ class Compose:
         inspect = ("inspect", "--format", "{{.State.Pid}}", self.container(service))
         return int(self.engine.docker(*inspect))
 
+    def networks(self) -> set[str]:
+        """Return the network namespaces of all containers that run now."""
+        running = self.engine.docker("ps", "-q", "--filter", "label=fadelab.run").split()
+        pids = self.engine.docker("inspect", "--format", "{{.State.Pid}}", *running).split()
+        return {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
+
     def kill(self, service: str) -> None:
         self.engine.docker("kill", self.container(service))
 
     def start_again(self, service: str) -> None:
         self.engine.docker("start", self.container(service))
 
-    def left(self) -> str:
-        """Name the containers and networks that there are."""
-        networks = self.engine.docker("network", "ls", "--format", "{{.Name}}")
-        return self.engine.docker("ps", "-aq", "--filter", "label=fadelab.run") + networks
+    def state(self) -> "State":
+        return State(
+            self.engine.docker("ps", "-aq", "--filter", "label=fadelab.run").split(),
+            self.engine.docker("network", "ls", "-q", "--no-trunc").split(),
+            host_network(),
+            {str(one) for one in leftovers()},  # type: ignore[attr-defined]
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """The engine and the machine at one moment."""
+
+    containers: list[str]
+    docker_networks: list[str]
+    host_network: bytes
+    leftovers: set[str]
+
+    def check(self, after: "State", used: set[str]) -> None:
+        """Hold the machine after a run to what it was before."""
+        assert after.containers == self.containers
+        assert after.docker_networks == self.docker_networks
+        assert after.host_network == self.host_network
+        assert after.leftovers <= self.leftovers
+        # With the namespaces, all links and queueing disciplines in them are gone.
+        assert used
+        assert not used & namespaces()
 
 
 @pytest.fixture
@@ -112,13 +137,16 @@ def names(folder: Path) -> set[str]:
 def test_the_same_experiment_runs_local_and_in_containers(
     compose: Compose, experiment: Path, tmp_path: Path
 ) -> None:
-    networks, before = compose.left(), MachineState.now()
-    inside = ended(compose.start(tmp_path / "compose"), tmp_path / "compose")
-    after = MachineState.now()
+    before = compose.state()
+    process = compose.start(tmp_path / "compose")
+    wait_for_line(process, "the run has begun")
+    used = compose.networks()
+    inside = ended(process, tmp_path / "compose")
+    before.check(compose.state(), used)
     here = ended(start(tmp_path / "local", experiment=experiment), tmp_path / "local")
     assert inside.code == here.code == ExitCode.VALID, inside.output + here.output
-    check_clean(before, after)
-    assert compose.left() == networks
+    # One of each agent, of server and hub together, and of the validator without any link.
+    assert len(used) > _AGENTS + 1
     check_alike(here.summary, inside.summary)
     expected = names(here.run_dir)
     found = {name for name in names(inside.run_dir) if not name.startswith("compose/")}
@@ -203,13 +231,6 @@ def unshaped() -> Iterator[Unshaped]:
     watch.stop()
 
 
-def wait_for_event(run_dir: Path, file: str, name: str, output: "subprocess.Popen[str]") -> None:
-    """Read the output until the run says something while the event is there."""
-    path = run_dir / "events" / file
-    while not any(event["event"] == name for event in read_events(path)):
-        wait_for_line(output, "t =")
-
-
 def test_killed_agents_and_servers_start_again_and_no_byte_is_unshaped(
     compose: Compose, unshaped: Unshaped, tmp_path: Path
 ) -> None:
@@ -245,9 +266,10 @@ def test_killed_agents_and_servers_start_again_and_no_byte_is_unshaped(
 def test_a_killed_emulator_is_the_runs_end_and_leaves_links_shaped(
     compose: Compose, unshaped: Unshaped, tmp_path: Path
 ) -> None:
-    before = MachineState.now()
+    before = compose.state()
     process = compose.start(tmp_path / "run", "duration_s=60")
     wait_for_line(process, "the run has begun")
+    used = compose.networks()
     unshaped.pid = compose.pid("agent-0")
     wait_for_line(process, "t =")
     compose.kill("emulator")
@@ -259,8 +281,25 @@ def test_a_killed_emulator_is_the_runs_end_and_leaves_links_shaped(
     assert found.summary["valid"] is False
     assert unshaped.found == []
     assert unshaped.looks > 0
-    assert (
-        compose.left().strip()
-        == compose.engine.docker("network", "ls", "--format", "{{.Name}}").strip()
-    )
-    check_clean(before, MachineState.now())
+    before.check(compose.state(), used)
+
+
+def test_ctrl_c_and_a_killed_launcher_leave_nothing_for_long(
+    compose: Compose, tmp_path: Path
+) -> None:
+    before = compose.state()
+    process = compose.start(tmp_path / "first", "duration_s=60")
+    wait_for_line(process, "links by")
+    used = compose.networks()
+    process.kill()
+    process.communicate()
+    assert compose.networks() == used, "containers of a killed launcher vanish by themselves"
+    second = compose.start(tmp_path / "second", "duration_s=60")
+    wait_for_line(second, "whose launcher was killed")
+    wait_for_line(second, "links by")
+    used |= compose.networks()
+    second.send_signal(signal.SIGINT)
+    found = ended(second, tmp_path / "second")
+    assert found.code == ExitCode.INTERRUPTED, found.output
+    assert "fadelab: interrupted before the run was over" in found.output
+    before.check(compose.state(), used)
