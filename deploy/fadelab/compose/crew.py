@@ -108,10 +108,7 @@ class Crew:
             task.cancel()
 
     async def until(self, condition: Callable[[], bool], patience_s: float) -> bool:
-        """Wait until containers have started or ended so that ``condition`` holds; say if it does.
-
-        Raises FadelabError: COMPONENT_FAILED, if the engine has gone.
-        """
+        """Wait until containers have started or ended so that ``condition`` holds; say if it does."""
         deadline_s = time.monotonic() + patience_s
         while not condition() and (left_s := deadline_s - time.monotonic()) > 0:
             self._news.clear()
