@@ -194,6 +194,8 @@ class Agent:
                     token=token,
                 )
                 try:
+                    # A modem that does not answer yet has no link that could be used.
+                    await radio.contact()
                     await membership.join()
                     if not membership.stopped.is_set():
                         ways = await opened.enter_async_context(

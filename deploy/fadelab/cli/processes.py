@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
+import grpc
 import typer
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -17,6 +18,7 @@ from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
+from fadelab_server.checkpoint import FILE_NAME as CHECKPOINT
 from fadelab_server.config import ServerConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -52,6 +54,9 @@ def server(
     resume: Annotated[
         bool, typer.Option(help="Continue from the checkpoint in the file's checkpoint_dir.")
     ] = False,
+    resume_if_any: Annotated[
+        bool, typer.Option("--resume-if-any", help="The same, if there is a checkpoint.")
+    ] = False,
 ) -> None:
     """Run an aggregation server until its run is over.
 
@@ -68,7 +73,8 @@ def server(
     from fadelab_server.app import serve  # noqa: PLC0415
 
     with _sentences():
-        folder = checked.checkpoint_dir if resume else None
+        found = resume_if_any and (checked.checkpoint_dir / CHECKPOINT).is_file()
+        folder = checked.checkpoint_dir if resume or found else None
         asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
 
 
@@ -101,7 +107,12 @@ def validator(
         from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
         work = Workbench(checked.work).validator()
-        asyncio.run(_validate(checked, work))
+        try:
+            asyncio.run(_validate(checked, work))
+        except grpc.aio.AioRpcError as error:
+            raise FadelabError(
+                ExitCode.COMPONENT_FAILED, f"the server stopped answering: {error.details()}"
+            ) from None
 
 
 async def _validate(checked: ValidatorFile, work: TaskWork) -> None:
