@@ -1,0 +1,2 @@
+POD_CREDENTIALS=""
+def manifests(c): return ""
