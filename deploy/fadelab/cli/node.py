@@ -71,7 +71,9 @@ def agent(config: _File) -> None:
     with sentences():
         bench = Workbench(checked.work)
         asyncio.run(_emulator_is_there(radio))
-        attendance = Attendance(checked.attendance, Claim(device=device, run_id=checked.agent.run_id))
+        attendance = Attendance(
+            checked.attendance, Claim(device=device, run_id=checked.agent.run_id)
+        )
         own = checked.agent_of(device, attendance.clock_offset_s)
         try:
             asyncio.run(run_agent(own, [bench.device(device)]))

@@ -50,7 +50,9 @@ def stack(
 
 def collect(
     testbed: Annotated[Path, typer.Argument(help="The folder that `fadelab stack` made.")],
-    nodes: Annotated[list[Path], typer.Argument(help="A folder for each node: a copy of its /out.")],
+    nodes: Annotated[
+        list[Path], typer.Argument(help="A folder for each node: a copy of its /out.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run directory to be made.")],
 ) -> None:
     """Put the records of all nodes together into a run directory, for `fadelab report`.

@@ -192,9 +192,7 @@ async def _see_through(
     phase("started")
     tell(f"{file.devices} devices have joined on {board.attending} nodes: the run begins")
     if not await over(stub):
-        raise FadelabError(
-            ExitCode.COMPONENT_FAILED, "the server ended before the run was over"
-        )
+        raise FadelabError(ExitCode.COMPONENT_FAILED, "the server ended before the run was over")
     phase("over")
     await _server_leaves(stub)
     tell("the run is over")

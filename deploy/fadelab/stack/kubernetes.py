@@ -1,2 +1,5 @@
-POD_CREDENTIALS=""
-def manifests(c): return ""
+POD_CREDENTIALS = ""
+
+
+def manifests(c):
+    return ""

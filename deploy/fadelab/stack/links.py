@@ -25,6 +25,7 @@ from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.backends.topology import DeviceEnd, Layout
 from fadelab_emulation.byte_watch import WatchedEnd
 from fadelab_emulation.namespaces import create_namespaces
+from fadelab_emulation.netlink.links import parse_counters, read_counters, set_down
 from fadelab_emulation.netlink.message import NetlinkSocket
 from fadelab_emulation.sandbox import adopt_network
 from fadelab_proto.clock import Clock
@@ -34,11 +35,21 @@ NETWORK = "10.77"
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """An interface that was up in an agent's network and is down now."""
+
+    name: str
+    sent_packets: int
+    """What it had sent before: neighbours' greetings at most, for no route leads over it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Residence:
-    """A network that an agent lives in, and whether its link is there already."""
+    """A network that an agent lives in, out of which nothing leads but a link of ours."""
 
     opened: Opened | None
-    """None: the link is there."""
+    """None: the link is there already."""
+    sealed: tuple[Sealed, ...] = ()
 
 
 class NodeLinks:
@@ -74,7 +85,7 @@ class NodeLinks:
         return make_kernel_backend(variant, plan, clock, self._star)
 
     def look(self, device: int, descriptor: int) -> Residence:
-        """Open an agent's network and see that nothing but a link of ours can lead out of it.
+        """Open an agent's network and take every interface in it down.
 
         Args:
             device: the agent's number.
@@ -83,6 +94,7 @@ class NodeLinks:
         Raises:
             RefusedPlaceError: it cannot be used.
             MissingCapabilityError: it may not be entered.
+            NetlinkError: an interface stays up.
 
         """
         place = _open(device, descriptor)
@@ -97,8 +109,7 @@ class NodeLinks:
                     "device needs one of its own"
                 )
         opened = Opened.of(place, self._tell)
-        _check_nothing_leads_out(device, opened.namespace.netlink)
-        return Residence(opened)
+        return Residence(opened, _seal(opened.namespace.netlink))
 
     def move(self, device: int, opened: Opened, backend: KernelBackend) -> None:
         """Make a device's link anew where its agent is; in the back-end's thread."""
@@ -114,10 +125,11 @@ def _open(device: int, descriptor: int) -> Place:
         os.close(descriptor)
 
 
-def _check_nothing_leads_out(device: int, netlink: NetlinkSocket) -> None:
-    for one in list_interfaces(netlink):
-        if one.is_up and not one.is_loopback:
-            raise RefusedPlaceError(
-                f"the network of device {device} has an interface {one.name} that is up and that "
-                "nothing shapes: give agents no network (`none`), or take the interface down"
-            )
+def _seal(netlink: NetlinkSocket) -> tuple[Sealed, ...]:
+    """Take all interfaces but loopback down, which takes their routes away."""
+    open_ones = [one for one in list_interfaces(netlink) if one.is_up and not one.is_loopback]
+    netlink.change([set_down(one.index) for one in open_ones])
+    return tuple(
+        Sealed(one.name, parse_counters(netlink.query([read_counters(one.index)])[0]).tx_packets)
+        for one in open_ones
+    )

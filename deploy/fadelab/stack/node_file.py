@@ -17,7 +17,9 @@ class NodeFile(StrictModel):
     devices: int = Field(ge=1, le=1000)
     radio: AnyRadio = Field(description="The same on every node, and so the same timeline.")
     record: Path = Field(description="This node's part of the run directory.")
-    radio_socket: Path = Field(description="Unix socket of the radio plane, for this node's agents.")
+    radio_socket: Path = Field(
+        description="Unix socket of the radio plane, for this node's agents."
+    )
     attendance: Path = Field(description="Unix socket at which this node's agents get their links.")
     conductor: str = Field(description="HOST:PORT of the conductor, on the management network.")
     server: str = Field(description="HOST:PORT of the server, on the data network.")

@@ -132,7 +132,12 @@ class NodeSession:
             carried = ByteWatch(self._backend, log, delays, self._links.ends)
             closing.callback(carried.close)
             emulator = Emulator(
-                self._config, self._backend, self._clock, log, delay_watch=delays, byte_watch=carried
+                self._config,
+                self._backend,
+                self._clock,
+                log,
+                delay_watch=delays,
+                byte_watch=carried,
             )
 
             async def give(device: int, descriptor: int) -> None:
@@ -211,9 +216,11 @@ class NodeSession:
         log: EventLog,
     ) -> None:
         """Make a device's link in its agent's network, and wait until it is there."""
-        opened = self._links.look(device, descriptor).opened
+        residence = self._links.look(device, descriptor)
+        opened = residence.opened
         if opened is None:
             return
+        sealed = residence.sealed
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finish = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, _settle, done)
 
@@ -227,7 +234,13 @@ class NodeSession:
                 if self._begin_mono_s is None or self._clock.now_s() < self._begin_mono_s:
                     # No tick comes that would open it before the run begins.
                     self._backend.apply(self._staging)
-                log.write("link_given", device=device, node=self._node)
+                log.write(
+                    "link_given",
+                    device=device,
+                    node=self._node,
+                    sealed=[one.name for one in sealed],
+                    sealed_sent_packets=[one.sent_packets for one in sealed],
+                )
             except OSError as error:
                 finish(error)
             else:

@@ -21,9 +21,10 @@ _HEADER = """\
 #   docker service logs -f {name}_conductor                "the run is over"
 #   docker stack rm {name}
 #
-# Agents have no network of Docker's at all (none). The emulator of their node gives each a link,
-# which is the only way out and is shaped from its first byte on; behind it the emulator translates
-# addresses and leads what is for the server onto the network `data`, and nothing else anywhere.
+# Agents are on a network that leads nowhere (Swarm insists on one). The emulator of their node takes
+# that interface down and gives each a link, the only way out and shaped from its first byte on;
+# behind it the emulator translates addresses and leads what is for the server onto the network
+# `data`, and nothing else anywhere.
 # `management` is how emulators hear when emulated time begins; nobody but the conductor listens there.
 # Agents and server have no capability. The emulators have:
 {capabilities}
@@ -57,7 +58,8 @@ def stack_file(cluster: Cluster) -> str:
             # Without a way out of the cluster, and so without a second interface in containers.
             "data": {"driver": "overlay", "internal": True},
             "management": {"driver": "overlay", "internal": True},
-            "nothing": {"external": True, "name": "none"},
+            # Swarm knows no containers without a network: this one leads nowhere.
+            "nowhere": {"driver": "overlay", "internal": True},
         },
         "volumes": {"out": {}, "sockets": {}},
         "configs": {_key(name): {"file": f"./config/{name}"} for name in cluster.files},
@@ -143,7 +145,7 @@ def _validator(cluster: Cluster) -> dict[str, object]:
         Target.AGENT,
         ["validator", f"{CONFIG}/validator.json"],
         config=["validator.json"],
-        networks={"nothing": {}},
+        networks={"nowhere": {}},
         trust=[],
     )
     # Until the server has made its socket there is nobody to report to.
@@ -164,39 +166,47 @@ def _conductor(cluster: Cluster) -> dict[str, object]:
 
 
 def _emulator(cluster: Cluster) -> dict[str, object]:
-    return _service(
-        cluster,
-        Target.EMULATOR,
-        ["node", "emulate", f"{CONFIG}/node.json"],
-        config=["node.json"],
-        networks={"data": {}, "management": {}},
-        trust=["ca.pem", "operator.pem", "operator.key"],
-    ) | {
-        "cap_add": list(CAPABILITIES),
-        "sysctls": {"net.ipv4.ip_forward": "1"},
-        "environment": {NODE: "{{.Node.Hostname}}"},
-        "deploy": {
-            "mode": "global",
-            "endpoint_mode": "dnsrr",
-            "restart_policy": {"condition": "none"},
-        },
-    } | _NO_HEALTH
+    return (
+        _service(
+            cluster,
+            Target.EMULATOR,
+            ["node", "emulate", f"{CONFIG}/node.json"],
+            config=["node.json"],
+            networks={"data": {}, "management": {}},
+            trust=["ca.pem", "operator.pem", "operator.key"],
+        )
+        | {
+            "cap_add": list(CAPABILITIES),
+            "sysctls": {"net.ipv4.ip_forward": "1"},
+            "environment": {NODE: "{{.Node.Hostname}}"},
+            "deploy": {
+                "mode": "global",
+                "endpoint_mode": "dnsrr",
+                "restart_policy": {"condition": "none"},
+            },
+        }
+        | _NO_HEALTH
+    )
 
 
 def _agent(cluster: Cluster) -> dict[str, object]:
     own = [name for name in cluster.trust if Path(name).stem.startswith("device-")]
-    return _service(
-        cluster,
-        Target.AGENT,
-        ["node", "agent", f"{CONFIG}/agent.json"],
-        config=["agent.json"],
-        networks={"nothing": {}},
-        trust=["ca.pem", *own],
-    ) | {
-        "environment": {SLOT: "{{.Task.Slot}}"},
-        "deploy": {
-            "replicas": cluster.devices,
-            "endpoint_mode": "dnsrr",
-            "restart_policy": {"condition": "on-failure", "delay": "2s"},
-        },
-    } | _NO_HEALTH
+    return (
+        _service(
+            cluster,
+            Target.AGENT,
+            ["node", "agent", f"{CONFIG}/agent.json"],
+            config=["agent.json"],
+            networks={"nowhere": {}},
+            trust=["ca.pem", *own],
+        )
+        | {
+            "environment": {SLOT: "{{.Task.Slot}}"},
+            "deploy": {
+                "replicas": cluster.devices,
+                "endpoint_mode": "dnsrr",
+                "restart_policy": {"condition": "on-failure", "delay": "2s"},
+            },
+        }
+        | _NO_HEALTH
+    )

@@ -146,6 +146,7 @@ def remove_rejections() -> None:
 
 
 def transact(netlink: NetlinkSocket, requests: Sequence[Request]) -> None:
+    """Carry out all of these requests or none. Raises NetlinkError."""
     begin = Request("begin a transaction", _BATCH_BEGIN, 0, _header(0, _SUBSYSTEM))
     end = Request("end a transaction", _BATCH_END, 0, _header(0, _SUBSYSTEM))
     netlink.commit(requests, begin, end)
@@ -154,6 +155,7 @@ def transact(netlink: NetlinkSocket, requests: Sequence[Request]) -> None:
 def table_request(
     operation: str, kind: int, body: bytes, *, flags: int = NLM_F_CREATE | _NLM_F_APPEND
 ) -> Request:
+    """Return a request about a table of IPv4, what it holds, or its rules."""
     if kind == _DELSETELEM:
         flags = 0
     return Request(operation, _SUBSYSTEM << 8 | kind, flags, _header(_AF_INET, 0) + body)
@@ -164,6 +166,7 @@ def _header(family: int, resource: int) -> bytes:
 
 
 def number(kind: int, value: int) -> bytes:
+    """Return an attribute that holds 32 bits, in network order as all of nf_tables."""
     return attribute(kind, struct.pack(">I", value))
 
 
@@ -222,6 +225,7 @@ def _arrives_in(name: str) -> list[bytes]:
 
 
 def expression(name: str, data: bytes) -> bytes:
+    """Return one step of a rule."""
     return nested(_LIST_ELEMENT, string(_EXPRESSION_NAME, name), nested(_EXPRESSION_DATA, data))
 
 

@@ -123,9 +123,7 @@ def _chain(name: str, kind: str, hook: int) -> bytes:
     return (
         string(_CHAIN_TABLE, _TABLE)
         + string(_CHAIN_NAME, name)
-        + nested(
-            _CHAIN_HOOK, number(_HOOK_NUMBER, hook) + attribute(_HOOK_PRIORITY, priority)
-        )
+        + nested(_CHAIN_HOOK, number(_HOOK_NUMBER, hook) + attribute(_HOOK_PRIORITY, priority))
         + number(_CHAIN_POLICY, policy)
         + string(_CHAIN_TYPE, kind)
     )
