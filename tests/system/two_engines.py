@@ -86,12 +86,12 @@ def _engine(number: int, data: Path, run: Path, undo: contextlib.ExitStack) -> E
     # A mount namespace of its own with another /run: engines must not see each other's networks there.
     # Shared within, so that mounts of networks show in containers, as on a machine with systemd.
     inside = (
-        "mount -t tmpfs none /run && mount --make-shared /run && exec dockerd "
+        f"hostname h{number} && mount -t tmpfs none /run && mount --make-shared /run && exec dockerd "
         f"--data-root {root} --exec-root {run}/exec{number} --pidfile {run}/pid{number} "
         f"--host unix://{socket} --bip 172.2{number}.0.1/24"
     )
-    program = ["nsenter", f"--net=/run/netns/{name}", "unshare", "-m", "--propagation", "private",
-               "sh", "-c", inside]  # fmt: skip
+    program = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--uts", "--mount",
+               "--propagation", "private", "sh", "-c", inside]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(program, stdout=output, stderr=output, start_new_session=True)
     undo.callback(_end, process)

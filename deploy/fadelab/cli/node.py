@@ -23,7 +23,7 @@ _File = Annotated[Path, typer.Argument(help="JSON file; `fadelab stack` writes i
 
 @node.callback()
 def _node() -> None:
-    """Processes of a testbed that spans machines, as `fadelab stack` starts them."""
+    """Run one process of a testbed that spans machines, as `fadelab stack` starts them."""
 
 
 @node.command()

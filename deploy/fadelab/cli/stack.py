@@ -16,6 +16,7 @@ from fadelab.stack.write import Kind, write_stack
 def stack(
     experiment: Annotated[Path, typer.Argument(help="The experiment file (YAML).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to be made for the files.")],
+    *,
     kind: Annotated[Kind, typer.Option(help="Who runs the containers.")] = Kind.SWARM,
     settings: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def plan_cluster(
     )
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return Cluster(
-        name=experiment.name.lower(),
+        # A DNS label (RFC 1123), which names of stacks and namespaces have to be.
+        name=re.sub(r"[^a-z0-9]+", "-", experiment.name.lower()).strip("-")[:40],
         devices=experiment.devices.count,
         images={one: f"{registry}{image_name(one, tag)}" for one in Target},
         data_dir=experiment.task.data_dir.absolute() if needs_data else None,

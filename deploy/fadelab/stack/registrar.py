@@ -48,7 +48,7 @@ class Registrar:
         self._serving: set[asyncio.Task[None]] = set()
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._socket.bind(str(path))
         self._socket.listen(_BACKLOG)
 
@@ -67,18 +67,17 @@ class Registrar:
                 task.cancel()
 
     async def _attend(self, connection: socket.socket) -> None:
-        with connection:
-            with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.wait_for(_readable(connection), _WAITING_S)
-                message, descriptors, _, _ = socket.recv_fds(connection, LONGEST_MESSAGE, 1)
-                device, answer = await self._judge(message, descriptors)
-                try:
-                    connection.send(answer.model_dump_json().encode())
-                    if not answer.refused:
-                        await _readable(connection)
-                finally:
-                    if not answer.refused:
-                        self._held.discard(device)
+        with connection, contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(_readable(connection), _WAITING_S)
+            message, descriptors, _, _ = socket.recv_fds(connection, LONGEST_MESSAGE, 1)
+            device, answer = await self._judge(message, descriptors)
+            try:
+                connection.send(answer.model_dump_json().encode())
+                if not answer.refused:
+                    await _readable(connection)
+            finally:
+                if not answer.refused:
+                    self._held.discard(device)
 
     async def _judge(self, message: bytes, descriptors: list[int]) -> tuple[int, Answer]:
         """Return the device and what it is told; if it is not refused, it is held."""

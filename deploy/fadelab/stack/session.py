@@ -6,6 +6,7 @@ import functools
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -33,6 +34,16 @@ from fadelab_proto.tls import TrustError
 _Found = TypeVar("_Found")
 _PATIENCE_S = 600.0
 """For conductor and server to start, perhaps on nodes that still fetch their images."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AtWork:
+    """What has to hear of a link that moves."""
+
+    emulator: Emulator
+    carried: ByteWatch
+    delays: DelayWatch | None
+    log: EventLog
 
 
 class NodeSession:
@@ -140,15 +151,13 @@ class NodeSession:
                 byte_watch=carried,
             )
 
-            async def give(device: int, descriptor: int) -> None:
-                await self._give(device, descriptor, emulator, carried, delays, log)
-
+            at_work = _AtWork(emulator, carried, delays, log)
             registrar = Registrar(
                 self._file.attendance,
                 run_id=self._file.run_id,
                 devices=self._file.devices,
                 clock_offset_s=offset.offset_s,
-                give=give,
+                give=functools.partial(self._give, at_work),
             )
             serving = asyncio.create_task(emulator.serve(stop))
             others = (
@@ -206,15 +215,7 @@ class NodeSession:
         self._begin_mono_s = begin_mono_s
         emulator.begin(begin_mono_s)
 
-    async def _give(
-        self,
-        device: int,
-        descriptor: int,
-        emulator: Emulator,
-        carried: ByteWatch,
-        delays: DelayWatch | None,
-        log: EventLog,
-    ) -> None:
+    async def _give(self, at_work: "_AtWork", device: int, descriptor: int) -> None:
         """Make a device's link in its agent's network, and wait until it is there."""
         residence = self._links.look(device, descriptor)
         opened = residence.opened
@@ -226,15 +227,15 @@ class NodeSession:
 
         def move() -> None:
             try:
-                carried.leave(device)
+                at_work.carried.leave(device)
                 self._links.move(device, opened, self._backend)
-                carried.arrive(device)
-                if delays is not None:
-                    delays.arrive(device)
+                at_work.carried.arrive(device)
+                if at_work.delays is not None:
+                    at_work.delays.arrive(device)
                 if self._begin_mono_s is None or self._clock.now_s() < self._begin_mono_s:
                     # No tick comes that would open it before the run begins.
                     self._backend.apply(self._staging)
-                log.write(
+                at_work.log.write(
                     "link_given",
                     device=device,
                     node=self._node,
@@ -246,7 +247,7 @@ class NodeSession:
             else:
                 finish(None)
 
-        emulator.call(move)
+        at_work.emulator.call(move)
         await done
 
     def _note_ready(self, log: EventLog, scheduling: str) -> None:
