@@ -222,8 +222,11 @@ class NodeSession:
         if opened is None:
             return
         sealed = residence.sealed
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        finish = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, _settle, done)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def finish(error: OSError | None) -> None:
+            loop.call_soon_threadsafe(_settle, done, error)
 
         def move() -> None:
             try:
