@@ -199,6 +199,8 @@ def _write_achieved(nodes: Sequence[NodeRecord], homes: dict[int, NodeRecord], p
     for node in nodes:
         found, own = node.achieved, _at(homes, node)
         mine = np.isin(found.rows["device"], own)
+        if not mine.any():
+            continue
         rows_here, ticks = found.rows[mine], found.tick[mine]
         moments, first = np.unique(found.mono_s[mine], return_index=True)
         ends = [*first[1:].tolist(), int(mine.sum())]
