@@ -36,6 +36,7 @@ def run(
         typer.Option("--set", help="key.path=value: replace or add a setting; may be repeated."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replace the experiment's seed.")] = None,
+    *,
     deploy: Annotated[
         Deployment,
         typer.Option(help="Where its processes are: on this machine as they are, or containers."),

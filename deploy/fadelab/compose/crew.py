@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -107,10 +108,7 @@ class Crew:
             task.cancel()
 
     async def until(self, condition: Callable[[], bool], patience_s: float) -> bool:
-        """Wait until containers have started or ended so that ``condition`` holds; say if it does.
-
-        Raises FadelabError: COMPONENT_FAILED, if the engine has gone.
-        """
+        """Wait until containers have started or ended so that ``condition`` holds; say if it does."""
         deadline_s = time.monotonic() + patience_s
         while not condition() and (left_s := deadline_s - time.monotonic()) > 0:
             self._news.clear()
@@ -120,8 +118,8 @@ class Crew:
                 break
         return condition()
 
-    async def server_is_back(self) -> None:
-        """Return when a server that was killed runs again.
+    async def server_is_back(self) -> bool:
+        """Say if a server that was killed runs again; False if it has ended in order.
 
         Raises:
             FadelabError: if it ended otherwise, nobody has started it again in time, or it is alive
@@ -130,10 +128,13 @@ class Crew:
         """
         if not await self.until(lambda: SERVER in self.ended, _SYMPTOM_S):
             raise FadelabError(ExitCode.COMPONENT_FAILED, "the server stopped answering")
+        if self.ended[SERVER].exit_code == 0:
+            return False
         if self.ended[SERVER].was_killed:
             await self.until(lambda: SERVER not in self.ended, _RESTART_S)
         if SERVER in self.ended:
             raise self.obituary(SERVER)
+        return True
 
     def troubles(self, services: Iterable[str]) -> dict[str, str]:
         """Return those of the services that have ended badly and not started again, and how."""
@@ -234,7 +235,7 @@ class Crew:
         # However the stream ends, nothing more is heard.
         with contextlib.suppress(Exception):
             for event in self._stream:
-                self._tell(lambda event=event: self._hear(event))
+                self._tell(functools.partial(self._hear, event))
         self._tell(self._lose_engine)
 
     def _tell(self, action: Callable[[], None]) -> None:

@@ -33,10 +33,8 @@ def remove_leftovers(engine: DockerEngine) -> list[str]:
     found: list[Any] = engine.client.containers.list(all=True, filters={"label": [label]})
     dead = [one for one in found if not _lives(Path(one.labels[_SOCKETS_LABEL]))]
     remove_containers(dead)
-    runs = sorted({one.labels[RUN_LABEL] for one in dead})
     return [
-        f"{sum(one.labels[RUN_LABEL] == run for one in dead)} containers of run {run}"
-        for run in runs
+        f"the containers of run {run}" for run in sorted({one.labels[RUN_LABEL] for one in dead})
     ]
 
 

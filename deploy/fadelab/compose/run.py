@@ -130,9 +130,8 @@ def _shared(run_dir: Path, sockets: Path) -> Iterator[None]:
         yield
     finally:
         if os.geteuid() == 0:
-            for folder, _, names in os.walk(run_dir):
-                for path in (folder, *(f"{folder}/{name}" for name in names)):
-                    os.chown(path, *own, follow_symlinks=False)
+            for path in (run_dir, *run_dir.rglob("*")):
+                os.chown(path, *own, follow_symlinks=False)
         run_dir.chmod(mode)
 
 
@@ -245,14 +244,15 @@ class _Run:
         while True:
             watching = asyncio.create_task(watch_server(self._plan, self._observer))
             try:
-                if await over(stub):
-                    return
+                await over(stub)
             except grpc.aio.AioRpcError:
-                pass
+                if not await crew.server_is_back():
+                    return
+            else:
+                return
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-            await crew.server_is_back()
 
     async def _all_leave(self, crew: Crew) -> None:
         """Wait until the validator has caught up, the server has ended, and agents have left."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from fadelab.images.build import Target, image_name
+from fadelab_emulation.namespaces import TCP_SETTINGS
 
 CONFIG, OUT, SOCKETS, DATA = (
     Path("/config"),
@@ -21,15 +22,13 @@ _CAPABILITIES = {
     "NET_RAW": "see when the first packet passes a reopened link",
     "SYS_NICE": "change links on time while agents train",
 }
-_AGENT_SHARES = 64
-"""Of a processor that is wanted by others, too; Docker gives everybody else 1024."""
+_AGENT_SHARES, _EMULATOR_SHARES = 64, 16384
+"""Of a processor that is wanted by others, too; Docker gives everybody else 1024. Real-time scheduling,
+which the emulator asks for, is not to be had in containers of many engines."""
 RUN_LABEL, SERVICE_LABEL = "fadelab.run", "fadelab.service"
+_CONGESTION_CONTROL = "net/ipv4/tcp_congestion_control"
+_ALLOWED_CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 HUB, SERVER, EMULATOR, VALIDATOR, BEGIN = "hub", "server", "emulator", "validator", "begin"
-_SYSCTLS = {
-    "net.ipv4.tcp_slow_start_after_idle": "0",
-    "net.ipv4.tcp_no_metrics_save": "1",
-}
-"""As in a local run: after a gap between contact windows the path is what it was before."""
 _HEADER = """\
 # {name}: one server, one emulator, {agents} agents.
 #
@@ -102,7 +101,7 @@ def compose_file(testbed: Testbed) -> str:
         SERVER: _server(testbed),
         **{
             name: _plain(testbed, name, Target.AGENT, ["agent", f"{CONFIG}/{name}.json"])
-            | {"sysctls": dict(_SYSCTLS)}
+            | {"sysctls": _sysctls()}
             for name in agents
         },
         EMULATOR: _emulator(testbed, agents),
@@ -155,8 +154,19 @@ def _hub(testbed: Testbed) -> dict[str, object]:
         "entrypoint": ["sleep"],
         "stop_signal": "SIGKILL",
         "volumes": [],
-        "sysctls": dict(_SYSCTLS),
+        "sysctls": _sysctls(),
     }
+
+
+def _sysctls() -> dict[str, str]:
+    """Return TCP's settings of a local run, as far as this machine's containers can have them."""
+    chosen = {name: values[0] for name, values in TCP_SETTINGS.items() if "/tcp_" in name}
+    allowed = _ALLOWED_CONGESTION_CONTROL.read_text().split()
+    wished = [value for value in TCP_SETTINGS[_CONGESTION_CONTROL] if value in allowed]
+    del chosen[_CONGESTION_CONTROL]
+    if wished:
+        chosen[_CONGESTION_CONTROL] = wished[0]
+    return {name.replace("/", "."): value for name, value in chosen.items()}
 
 
 def _server(testbed: Testbed) -> dict[str, object]:
@@ -188,6 +198,7 @@ def _emulator(testbed: Testbed, agents: list[str]) -> dict[str, object]:
     return service | {
         "user": f"0:{testbed.user[1]}",
         "pid": "host",
+        "cpu_shares": _EMULATOR_SHARES,
         "cap_add": list(_CAPABILITIES),
         "volumes": [*volumes, f"{testbed.docker_socket}:/var/run/docker.sock"],
         "depends_on": [HUB, SERVER, *agents],

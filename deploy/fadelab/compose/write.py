@@ -64,7 +64,8 @@ def write_testbed(
             have not got; DATA_MISSING without the task's data.
 
     """
-    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute()).workbench())
+    run_id = draw_run_id() if shared is None else shared.run_id
+    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute(), run_id).workbench())
     needs_data = experiment.task.name != _NO_DATA_NEEDED
     testbed = Testbed(
         name=experiment.name,
@@ -74,11 +75,11 @@ def write_testbed(
         user=container_user(),
         docker_socket=_docker_socket(),
         data_dir=experiment.task.data_dir.absolute() if needs_data else None,
-        run_id=draw_run_id() if shared is None else shared.run_id,
+        run_id=run_id,
         **({} if shared is None else _followed(shared)),
     )
     data_dir = DATA if needs_data else experiment.task.data_dir
-    plan = _plan(experiment, data_dir, testbed.run_id)
+    plan = _plan(experiment, data_dir, run_id)
     out = folder / "out" if shared is None else shared.out
     _make_folders(folder, own=shared is None)
     config = folder / "config"

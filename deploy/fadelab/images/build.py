@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[3]
 """The checkout that this package is part of, unless it was installed without one."""
 _WHEELS_IMAGE = "fadelab-wheels"
 CODE_LABEL, MATERIAL_LABEL = "fadelab.code", "fadelab.material"
-_CODE = (
+CODE = (
     *("pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
     *("proto", "server", "device_agent", "emulation", "deploy/fadelab", "deploy/docker"),
 )
@@ -128,7 +128,7 @@ def build_images(
 def code_digest(source: Path) -> str:
     """Return what tells the code of one image from that of another."""
     digest = hashlib.sha256()
-    for part in _CODE:
+    for part in CODE:
         top = source / part
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.is_file() and path.parent.name != "__pycache__":

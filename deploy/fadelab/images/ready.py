@@ -51,7 +51,9 @@ def images_for_run(tag: str | None, tell: Callable[[str], None]) -> str:
     digest = code_digest(SOURCE)
     if not missing and all(labels.get(CODE_LABEL) == digest for labels in known):
         return name
-    material = next((found for labels in known if (found := labels.get(MATERIAL_LABEL))), None)
+    material = next(
+        (built_of for labels in known if (built_of := labels.get(MATERIAL_LABEL))), None
+    )
     order = (
         BuildOrder(SOURCE, name) if material is None else BuildOrder.again(material, SOURCE, name)
     )

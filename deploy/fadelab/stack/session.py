@@ -23,8 +23,6 @@ from fadelab_emulation.byte_watch import ByteWatch
 from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.emulator import Emulator, EmulatorConfig, calibrate
 from fadelab_emulation.netlink.translation import translate
-from fadelab_emulation.sources import link_source
-from fadelab_emulation.tick_loop import staging_tick
 from fadelab_proto import cluster_pb2 as cluster
 from fadelab_proto import cluster_pb2_grpc as cluster_grpc
 from fadelab_proto.clock import SystemClock
@@ -78,8 +76,6 @@ class NodeSession:
         self._clock = SystemClock()
         self._begin_mono_s: float | None = None
         self._serving = False
-        first = link_source(file.radio, file.devices, file.seed).step()
-        self._staging = staging_tick(file.radio.timescale.scaled(first))
 
     async def drive(self, scheduling: str) -> None:
         """See this node's part through.
@@ -235,9 +231,6 @@ class NodeSession:
                 at_work.carried.arrive(device)
                 if at_work.delays is not None:
                     at_work.delays.arrive(device)
-                if self._begin_mono_s is None or self._clock.now_s() < self._begin_mono_s:
-                    # No tick comes that would open it before the run begins.
-                    self._backend.apply(self._staging)
                 at_work.log.write(
                     "link_given",
                     device=device,
