@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from commandline import command
 from kubernetes.client import models
 from run_record import QUICKSTART
-
-from fadelab.exit_codes import ExitCode
 
 _PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float), "object": object}
 
@@ -43,30 +42,33 @@ def problems(value: Any, kind: str, where: str) -> list[str]:
     return found
 
 
-def parsed(folder: Path, *options: str) -> list[dict[str, Any]]:
-    """Write manifests and read them back."""
-    ended = command("stack", QUICKSTART, "-o", folder, "--kind", "kubernetes", *options)
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return manifests for three agents."""
+    folder = tmp_path_factory.mktemp("kubernetes") / "t"
+    options = ("--kind", "kubernetes", "--registry", "lab:5000", "--set", "devices.count=3")
+    ended = command("stack", QUICKSTART, "-o", folder, *options)
     assert ended.returncode == 0, ended.stderr
-    return list(yaml.safe_load_all((folder / "kubernetes.yaml").read_text()))
+    return folder / "kubernetes.yaml"
 
 
-def test_the_api_takes_all_of_it(tmp_path: Path) -> None:
-    documents = parsed(tmp_path / "t")
-    found = []
+def read(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def test_the_api_takes_all_of_it(path: Path) -> None:
+    documents, found = read(path), []
     for one in documents:
         assert one["apiVersion"] in {"v1", "apps/v1", "networking.k8s.io/v1"}
         found += problems(one, f"V1{one['kind']}", one["kind"])
     assert found == []
-    assert (tmp_path / "t" / "kubernetes.yaml").stat().st_mode & 0o077 == 0
+    assert path.stat().st_mode & 0o077 == 0
     spoilt = documents[-2] | {"spce": {}}
     assert problems(spoilt, f"V1{spoilt['kind']}", "x") == ["x.spce is unknown to V1StatefulSet"]
 
 
-def test_who_may_do_what_and_sees_which_key(tmp_path: Path) -> None:
-    documents = {
-        (one["kind"], one["metadata"]["name"]): one
-        for one in parsed(tmp_path / "t", "--registry", "lab:5000", "--set", "devices.count=3")
-    }
+def test_who_may_do_what_and_sees_which_key(path: Path) -> None:
+    documents = {(one["kind"], one["metadata"]["name"]): one for one in read(path)}
     agents = documents["StatefulSet", "agent"]["spec"]
     assert (agents["replicas"], agents["podManagementPolicy"]) == (3, "Parallel")
     (agent,) = agents["template"]["spec"]["containers"]
@@ -87,11 +89,3 @@ def test_who_may_do_what_and_sees_which_key(tmp_path: Path) -> None:
     assert not any(name.startswith("ca.key") for name in secret)
     policy = documents["NetworkPolicy", "server"]["spec"]
     assert policy["policyTypes"] == ["Ingress"]
-
-
-def test_a_model_that_no_pod_can_be_handed_is_one_sentence(tmp_path: Path) -> None:
-    large = ("--set", "task.model={kind: mlp, hidden: 4096}")
-    ended = command("stack", QUICKSTART, "-o", tmp_path / "t", "--kind", "kubernetes", *large)
-    assert ended.returncode == ExitCode.USAGE
-    assert "Kubernetes hands out at most" in ended.stderr
-    assert ended.stderr.count("\n") == 1
