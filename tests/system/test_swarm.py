@@ -110,7 +110,10 @@ def _await_the_end(manager: Engine) -> None:
     follow = ["docker", "--host", manager.host, "service", "logs", "--raw", "-f"]
     heard = []
     with subprocess.Popen(
-        [*follow, f"{_STACK}_conductor"], stdout=subprocess.PIPE, text=True
+        [*follow, f"{_STACK}_conductor"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as logs:
         assert logs.stdout is not None
         for line in logs.stdout:
