@@ -120,6 +120,24 @@ def test_a_killed_server_is_waited_for_and_one_that_gave_up_is_not() -> None:
     assert following(client, killed) == ["server"]
 
 
+def test_before_the_run_begins_the_first_bad_end_is_its_reason() -> None:
+    said = (labelled("agent-0", "fadelab: no data\n"), labelled("emulator", "fadelab: no agent\n"))
+    client = Client(*said)
+
+    async def both_end(crew: Crew) -> None:
+        client.tell("die", "agent-0", 5)
+        client.tell("die", "emulator", 2)
+        await crew.until(lambda: "emulator" in crew.ended, 5)
+        with pytest.raises(FadelabError, match="agent-0: no data") as ended:
+            await crew.unless_one_dies(asyncio.Event().wait())
+        assert ended.value.code == ExitCode.DATA_MISSING
+        crew.assembling = False
+        with pytest.raises(FadelabError, match="emulator: no agent"):
+            await crew.unless_one_dies(asyncio.Event().wait())
+
+    following(client, both_end)
+
+
 def test_an_agent_that_is_back_is_no_trouble() -> None:
     client = Client(labelled("agent-0", "fadelab: no\n"))
 
@@ -173,6 +191,12 @@ def test_without_an_engine_of_this_machine_there_is_one_sentence_and_no_folder(
     assert sentence in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_tag_is_for_containers_alone() -> None:
+    ended = command("run", QUICKSTART, "--tag", "mine")
+    assert ended.returncode == ExitCode.USAGE
+    assert "give --deploy compose as well" in ended.stderr
 
 
 def test_without_a_compose_command_the_remedy_is_told(

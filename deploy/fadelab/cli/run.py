@@ -59,6 +59,8 @@ def run(
         made = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
         return made.absolute()
 
+    if tag is not None and deploy is not Deployment.COMPOSE:
+        raise FadelabError(ExitCode.USAGE, "--tag is for containers: give --deploy compose as well")
     try:
         match deploy:
             case Deployment.LOCAL:

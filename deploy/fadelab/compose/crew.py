@@ -61,6 +61,8 @@ class Crew:
         self._news = asyncio.Event()
         self._running: set[str] = set()
         self._engine_gone = False
+        self.assembling = True
+        """Whether the run has not begun: without any one of them it never will."""
         self.ended: dict[str, Ended] = {}
         """Services whose container does not run any more."""
         self._stream: Any = self._client.api.events(
@@ -160,7 +162,7 @@ class Crew:
                 continue
             if ended.exit_code == 0 and service in may_end:
                 continue
-            if service in _NEEDED:
+            if service in _NEEDED or (self.assembling and ended.exit_code != 0):
                 raise self.obituary(service)
 
     # -- what became of them ---------------------------------------------------------------------
@@ -198,8 +200,11 @@ class Crew:
 
     async def remove(self, logs: Path) -> None:
         """Keep what the containers have said, and remove them, running or not."""
-        await asyncio.to_thread(self._keep_logs, logs)
-        await asyncio.to_thread(remove_containers, self._containers())
+        # Of an engine that has gone nothing can be had.
+        with contextlib.suppress(OSError, self._refusals):
+            await asyncio.to_thread(self._keep_logs, logs)
+        with contextlib.suppress(OSError, self._refusals):
+            await asyncio.to_thread(remove_containers, self._containers())
 
     def _signal(self, services: Iterable[str]) -> None:
         for service in services:

@@ -152,7 +152,6 @@ class _Run:
         self._agents = [agent_name(device) for device in range(testbed.agents)]
         self._log = EventLog(plan.events_dir, "launcher", "0", SystemClock(plan.time_scale))
         self._impatient = asyncio.Event()
-        self._started = False
 
     async def see_through(self) -> None:
         """Start the containers, see the run to its end, leave none of them.
@@ -203,13 +202,15 @@ class _Run:
             stub = pb_grpc.OperatorStub(operator)
             await crew.unless_one_dies(_answers(radio))
             self._links_ready()
-            await crew.unless_one_dies(self._all_joined(crew, stub))
+            count = self._testbed.agents
+            patience_s = _JOIN_S + _JOIN_S_PER_AGENT * count
+            await crew.unless_one_dies(all_joined(stub, count, patience_s))
             self._phase("all_joined")
             start_mono_s = await crew.unless_one_dies(
                 give_start(stub, radio, self._plan.time_scale)
             )
             self._log.set_start(start_mono_s)
-            self._started = True
+            crew.assembling = False
             self._phase("started")
             watching = asyncio.create_task(watch_emulator(self._plan, self._observer))
             try:
@@ -219,25 +220,6 @@ class _Run:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
         await crew.unless_one_dies(self._all_leave(crew), may_end=(SERVER,))
-
-    async def _all_joined(self, crew: Crew, stub: "pb_grpc.OperatorAsyncStub") -> None:
-        count = self._testbed.agents
-        patience_s = _JOIN_S + _JOIN_S_PER_AGENT * count
-        others = [*self._agents, VALIDATOR]
-        joining = asyncio.create_task(all_joined(stub, count, patience_s))
-        failing = asyncio.create_task(
-            crew.until(lambda: bool(crew.troubles(others)), patience_s + 1)
-        )
-        try:
-            await asyncio.wait((joining, failing), return_when=asyncio.FIRST_COMPLETED)
-            if joining.done():
-                return joining.result()
-            failed = next(iter(crew.troubles(others)))
-            raise crew.obituary(failed)
-        finally:
-            joining.cancel()
-            failing.cancel()
-            await asyncio.gather(joining, failing, return_exceptions=True)
 
     async def _over(self, crew: Crew, stub: "pb_grpc.OperatorAsyncStub") -> None:
         """Wait for the end of the run, under whichever server that is."""
@@ -278,7 +260,7 @@ class _Run:
 
     async def _end_in_order(self, crew: Crew) -> None:
         others = [SERVER, VALIDATOR, *self._agents]
-        if self._started:
+        if not crew.assembling:
             # Before they are asked to: after that, ends say nothing about the run.
             for who, how in crew.troubles([VALIDATOR, *self._agents]).items():
                 self._log.write("agent_ended_early", who=who, how=how)

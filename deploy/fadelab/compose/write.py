@@ -108,6 +108,10 @@ def write_testbed(
     radio = _with_files(experiment.radio, config)
     emulation = _emulation(plan, radio, testbed).model_dump(mode="json", exclude_none=True)
     (config / "emulate.yaml").write_text(yaml.safe_dump(emulation, sort_keys=False))
+    # Whatever the umask: root without root's privileges and nobody's processes read them.
+    config.chmod(0o755)
+    for file in config.iterdir():
+        file.chmod(0o644)
     (folder / "compose.yaml").write_text(compose_file(testbed))
     # Heeded by Compose v2 and docker-compose alike, unlike a name in the file.
     (folder / ".env").write_text(f"COMPOSE_PROJECT_NAME={testbed.project}\n")
@@ -147,7 +151,7 @@ def _with_files(radio: AnyRadio, config: Path) -> AnyRadio:
     def moved(value: object, names: str) -> object:
         if isinstance(value, Path):
             copy = config / f"{names}{value.suffix}"
-            shutil.copy(value, copy)
+            shutil.copyfile(value, copy)
             return CONFIG / copy.name
         if isinstance(value, BaseModel):
             fields = {
