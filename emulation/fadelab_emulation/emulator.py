@@ -233,7 +233,7 @@ def link_plan(config: EmulatorConfig) -> LinkPlan:
     )
 
 
-def _calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog) -> None:
+def calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog) -> None:
     """Measure some links before anybody uses them, and note what was found."""
     first = link_source(config.radio, config.devices, config.seed).step()
     for found in calibrate_links(backend, config.radio.timescale.scaled(first), clock):
@@ -296,7 +296,7 @@ async def emulate(
                 device_settings=[f"{s.name}={s.value}" for s in backend.namespaces[0].settings],
             )
             if facts.variant is not Variant.DRY:
-                _calibrate(config, backend, clock, log)
+                calibrate(config, backend, clock, log)
             delays = DelayWatch(backend) if config.times_delays else None
             with contextlib.closing(ByteWatch(backend, log, delays)) as carried:
                 links_ready(backend.namespaces)

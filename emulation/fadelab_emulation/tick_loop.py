@@ -91,6 +91,7 @@ class TickLoop:
         self._powers: dict[int, float] = {}
         self._new_powers: dict[int, float] = {}  # of the next tick
         self._start_s: float | None = None
+        self._in_force: LinkTick | None = None
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._was_open = np.zeros(0, dtype=np.bool_)
@@ -140,7 +141,7 @@ class TickLoop:
             # What measured the links beforehand is not the run's.
             self._before = self._backend.counters()
             tick = self._next_tick()
-            self._backend.apply(staging_tick(self._timescale.scaled(tick)))
+            self._put_in_force(staging_tick(self._timescale.scaled(tick)))
             self._wait(selector, until_s=None)
             while not self._stopping.is_set():
                 assert self._start_s is not None
@@ -178,6 +179,13 @@ class TickLoop:
     def _act(self) -> None:
         while not self._actions.empty():
             self._actions.get()()
+            # A link that was made anew is closed, and before the start no tick comes to open it.
+            if self._in_force is not None:
+                self._backend.apply(self._in_force)
+
+    def _put_in_force(self, scaled: LinkTick) -> None:
+        self._in_force = scaled
+        self._backend.apply(scaled)
 
     def _next_tick(self) -> LinkTick:
         with self._lock:
@@ -194,7 +202,7 @@ class TickLoop:
 
     def _carry_out(self, tick: LinkTick) -> None:
         scaled = self._timescale.scaled(tick)
-        self._backend.apply(scaled)
+        self._put_in_force(scaled)
         applied_s = self._clock.now_s()
         record = self._schedule.encode(tick)
         self._behind.submit(lambda: self._schedule.append(record))
