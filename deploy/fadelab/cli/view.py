@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fadelab.experiment import Experiment
-from fadelab_emulation.backends.choice import Choice
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import radio_pb2
 
@@ -53,9 +52,9 @@ class RunView:
         if name in _PHASES:
             self._console.print(f"[dim]{since_command_s:6.2f} s[/]  {_PHASES[name]}")
 
-    def chosen(self, choice: Choice) -> None:
+    def links(self, variant: str, why: str) -> None:
         """Say which back-end carries the links, and why."""
-        self._console.print(f"links by {choice.variant}: {choice.why}", style="dim", markup=False)
+        self._console.print(f"links by {variant}: {why}", style="dim", markup=False)
 
     def status(self, status: pb.ServerStatus) -> None:
         """Show the server's news."""
@@ -83,11 +82,19 @@ class RunView:
             f"t = {self._fidelity.t_s:5.1f} of {self._experiment.duration_s:g} s",
             f"{self._status.joined} devices",
         ]
-        for task in self._status.tasks:
-            reading = f"accuracy {task.metric:.3f}, loss {task.loss:.3f}" if task.validated else "-"
-            parts.append(f"{task.name}: version {task.version}, {reading}")
+        parts += [
+            f"{task.name}: version {task.version}, {self._reading(task)}"
+            for task in self._status.tasks
+        ]
         parts.append(f"link updates late by {self._fidelity.lateness_p99_ms:.1f} ms (p99)")
         return Text("   ".join(parts))
+
+    def _reading(self, task: pb.TaskStatus) -> str:
+        if not task.validated:
+            return "-"
+        metric = self._experiment.task.metric
+        unit = f" {metric.unit}" if metric.unit else ""
+        return f"{metric.name} {task.metric:.3f}{unit}, loss {task.loss:.3f}"
 
     def _picture(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="dim")
