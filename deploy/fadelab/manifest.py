@@ -19,6 +19,8 @@ class Deployment(StrEnum):
 
     LOCAL = "local"
     COMPOSE = "compose"
+    SWARM = "swarm"
+    KUBERNETES = "kubernetes"
 
 
 def build_manifest(

@@ -118,6 +118,11 @@ class AgentConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+    clock_offset_s: float = Field(
+        0.0,
+        description="Seconds by which the monotonic clock of the server's machine is ahead of this "
+        "machine's; 0 on one machine.",
+    )
 
     @model_validator(mode="after")
     def _datagrams_are_meant(self) -> Self:
@@ -355,7 +360,8 @@ async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
     """
     if config.accelerate:
         accelerate()
-    agent = asyncio.create_task(Agent(config, works, SystemClock(config.time_scale)).run())
+    clock = SystemClock(config.time_scale, config.clock_offset_s)
+    agent = asyncio.create_task(Agent(config, works, clock).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.cancel)

@@ -37,6 +37,11 @@ def encode_sample(index: int, mono_s: float, sample: LinkSample) -> bytes:
     for direction, counts in (("up", sample.up), ("down", sample.down)):
         for name in _COUNTS:
             rows[f"{direction}_{name}"] = getattr(counts, name)
+    return encode_rows(index, mono_s, rows)
+
+
+def encode_rows(index: int, mono_s: float, rows: Rows) -> bytes:
+    """Return the record of one reading whose counts are rows already."""
     return _HEAD.pack(index, len(rows), mono_s) + rows.tobytes()
 
 

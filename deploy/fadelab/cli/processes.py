@@ -62,7 +62,7 @@ def server(
 
     Example: fadelab server server.json --resume
     """
-    checked = _read(config, ServerConfig)
+    checked = read_file(config, ServerConfig)
     for task in checked.tasks:
         if not task.initial.is_file():
             raise FadelabError(
@@ -72,7 +72,7 @@ def server(
     # gRPC's health service is not installed where agents alone run.
     from fadelab_server.app import serve  # noqa: PLC0415
 
-    with _sentences():
+    with sentences():
         found = resume_if_any and (checked.checkpoint_dir / CHECKPOINT).is_file()
         folder = checked.checkpoint_dir if resume or found else None
         asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
@@ -85,8 +85,8 @@ def agent(
 
     Example: fadelab agent agent.json
     """
-    checked = _read(config, AgentFile)
-    with _sentences():
+    checked = read_file(config, AgentFile)
+    with sentences():
         # torch takes seconds to import, and only here is it needed.
         from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
@@ -101,8 +101,8 @@ def validator(
 
     Example: fadelab validator validator.json
     """
-    checked = _read(config, ValidatorFile)
-    with _sentences():
+    checked = read_file(config, ValidatorFile)
+    with sentences():
         # torch takes seconds to import, and only here is it needed.
         from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ async def _validate(checked: ValidatorFile, work: TaskWork) -> None:
         await Validator(work, 0, socket=checked.operator_socket, clock=clock, log=log).run()
 
 
-class _sentences:  # noqa: N801 -- used like a function
+class sentences:  # noqa: N801 -- used like a function
     """Turn a component's known errors into a FadelabError."""
 
     def __enter__(self) -> None:
@@ -133,7 +133,13 @@ class _sentences:  # noqa: N801 -- used like a function
             raise FadelabError(code, str(error)) from None
 
 
-def _read(path: Path, model: type[_Model]) -> _Model:
+def read_file(path: Path, model: type[_Model]) -> _Model:
+    """Return a process's configuration.
+
+    Raises:
+        FadelabError: USAGE, naming the file, the key, what was given and what is allowed.
+
+    """
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:

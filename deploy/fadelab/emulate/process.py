@@ -52,7 +52,7 @@ def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
         FadelabError: in one sentence; what had been made until then is removed.
 
     """
-    with _in_sentences(), contextlib.ExitStack() as undo:
+    with in_sentences(), contextlib.ExitStack() as undo:
         check_capabilities()
         for name in remove_leftovers():
             tell(f"removed {name}, left behind by a killed `fadelab emulate`")
@@ -129,7 +129,7 @@ def _make_record(file: EmulateFile, choice: Choice, site: StarSite | AttachedSit
 
 
 @contextlib.contextmanager
-def _in_sentences() -> Iterator[None]:
+def in_sentences() -> Iterator[None]:
     """Turn what is known to go wrong into a FadelabError."""
     try:
         yield
