@@ -11,7 +11,7 @@ from fadelab.cli.view import RunView
 from fadelab.experiment import Experiment
 from fadelab.results.compute import compute_summary
 from fadelab.results.record import RunRecord
-from fadelab_emulation.backends.choice import Choice, Variant
+from fadelab_emulation.backends.choice import Variant
 
 
 def rows(run: RunWriter) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_oracle_wrong_connectivity_loss_and_delay_are_told_where_there_are_any(
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_the_view_says_which_back_end_was_chosen(is_terminal: bool, tmp_path: Path) -> None:
     console = Console(record=True, force_terminal=is_terminal, width=120)
-    RunView(experiment(tmp_path), console).chosen(Choice(Variant.RELAY, "asked for [and] able"))
+    RunView(experiment(tmp_path), console).links(Variant.RELAY, "asked for [and] able")
     assert "links by relay: asked for [and] able" in console.export_text()
 
 
