@@ -1,6 +1,6 @@
 """The experiment file: YAML in, one validated model out, errors as sentences."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,10 +13,18 @@ from fadelab.methods import MethodConfig
 from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.routes import ClassRoutes, MtuBytes
+from fadelab_emulation.config import RadioConfig
+from fadelab_emulation.contact.always import AlwaysConfig
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
-from fadelab_server.config import DownlinkConfig, FedAsyncConfig, FullDownlink
+from fadelab_server.config import (
+    AflConfig,
+    DownlinkConfig,
+    FedAsyncConfig,
+    FedBuffConfig,
+    FullDownlink,
+)
 
 
 class DevicesConfig(StrictModel):
@@ -142,12 +150,26 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig):
+        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(
                 f"method.quorum is {aggregation.quorum}, but there are only "
                 f"{self.devices.count} devices: no round would ever end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _contacts_end(self) -> Self:
+        contacts = self.method.pieces().contacts
+        endless = isinstance(self.radio, RadioConfig) and isinstance(
+            self.radio.contact, AlwaysConfig
+        )
+        if contacts is not None and endless and contacts.again_after_steps is None:
+            raise ValueError(
+                f"with method {self.method.name} a device uploads once in each contact, but "
+                "radio.contact is of kind always: give method.contacts.again_after_steps, or "
+                "another kind of contact"
             )
         return self
 
@@ -177,23 +199,37 @@ def load_experiment(
         _apply(tree, override)
     if seed is not None:
         tree["seed"] = seed
+    return check_experiment(tree, str(path))
+
+
+def check_experiment(tree: Mapping[str, object], source: str) -> Experiment:
+    """Check an experiment's keys and values.
+
+    Args:
+        tree: as in an experiment file.
+        source: what the sentences about mistakes begin with.
+
+    Raises:
+        FadelabError: USAGE, naming the key, what was given and what is allowed.
+
+    """
     try:
         experiment = Experiment.model_validate(tree)
         # Some settings can only be judged together, such as listed places and their number.
         link_source(experiment.radio, experiment.devices.count, experiment.seed)
     except ValidationError as error:
-        raise FadelabError(ExitCode.USAGE, describe(error, str(path), Experiment)) from None
+        raise FadelabError(ExitCode.USAGE, describe(error, source, Experiment)) from None
     except OSError as error:
         raise FadelabError(
-            ExitCode.USAGE, f"{path}: cannot read {error.filename}: {error.strerror}."
+            ExitCode.USAGE, f"{source}: cannot read {error.filename}: {error.strerror}."
         ) from None
     except ValueError as error:
-        raise FadelabError(ExitCode.USAGE, f"{path}: {error}.") from None
+        raise FadelabError(ExitCode.USAGE, f"{source}: {error}.") from None
     return experiment
 
 
-def read_yaml(path: Path) -> dict[str, object]:
-    """Return the keys and values of a configuration file.
+def read_yaml(path: Path, kind: str = "experiment") -> dict[str, object]:
+    """Return the keys and values of a configuration file of that kind.
 
     Raises:
         FadelabError: USAGE, if it cannot be read or is not YAML with keys and values.
@@ -202,7 +238,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError:
-        raise FadelabError(ExitCode.USAGE, f"there is no experiment file {path}") from None
+        raise FadelabError(ExitCode.USAGE, f"there is no {kind} file {path}") from None
     except OSError as error:
         raise FadelabError(ExitCode.USAGE, f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -251,12 +287,22 @@ def _apply(tree: dict[str, object], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         raise FadelabError(ExitCode.USAGE, f"--set {key}: {text!r} is not a YAML value") from None
+    put_setting(tree, key, value, f"--set {key}")
+
+
+def put_setting(tree: dict[str, object], key: str, value: object, source: str) -> None:
+    """Replace or add one setting of an experiment; ``key`` is its path with dots.
+
+    Raises:
+        FadelabError: USAGE, beginning with ``source``, if the path leads through a value.
+
+    """
     *parents, last = key.split(".")
     node = tree
     for part in parents:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise FadelabError(ExitCode.USAGE, f"--set {key}: '{part}' is a value, not a section")
+            raise FadelabError(ExitCode.USAGE, f"{source}: '{part}' is a value, not a section")
         node = child
     node[last] = value
 

@@ -110,6 +110,7 @@ class Emulator:
             until_s=config.duration_s,
             on_tick=self._post_tick,
             on_counters=self._post_counters,
+            on_powers=self._post_powers,
         )
         self._final: LinkCounters | None = None
         self._byte_watch = byte_watch
@@ -156,6 +157,9 @@ class Emulator:
 
     def _post_tick(self, tick: LinkTick) -> None:
         self._asyncio_loop.call_soon_threadsafe(self._board.post, tick)
+
+    def _post_powers(self, powers_w: dict[int, float]) -> None:
+        self._asyncio_loop.call_soon_threadsafe(self._board.take_powers, powers_w)
 
     def _post_counters(self, counters: LinkCounters) -> None:
         self._final = counters

@@ -51,6 +51,8 @@ class TickLoop:
         timescale: how many emulated seconds pass in one of the wall clock.
         on_tick: called with every tick once it is in force.
         on_counters: called about once a second, and at the end, with what the links carried.
+        on_powers: called after ``on_tick`` with the powers, by device, that this tick is the first
+            to have.
         delay_watch: times delays, where any are programmed.
         until_s: emulated second at which the timeline ends by itself.
 
@@ -67,6 +69,7 @@ class TickLoop:
         log: EventLog,
         on_tick: Callable[[LinkTick], None],
         on_counters: Callable[[LinkCounters], None],
+        on_powers: Callable[[dict[int, float]], None] = lambda _: None,
         timescale: Timescale = REAL_TIME,
         delay_watch: DelayWatch | None = None,
         until_s: float | None = None,
@@ -83,8 +86,10 @@ class TickLoop:
         self._log = log
         self._on_tick = on_tick
         self._on_counters = on_counters
+        self._on_powers = on_powers
         self._lock = threading.Lock()
         self._powers: dict[int, float] = {}
+        self._new_powers: dict[int, float] = {}  # of the next tick
         self._start_s: float | None = None
         self._in_force: LinkTick | None = None
         self._stopping = threading.Event()
@@ -185,9 +190,11 @@ class TickLoop:
     def _next_tick(self) -> LinkTick:
         with self._lock:
             powers, self._powers = self._powers, {}
+        self._new_powers = {}
         for device, power_w in powers.items():
             try:
                 self._source.set_uplink_power(device, power_w)
+                self._new_powers[device] = power_w
             except ValueError as error:
                 # A wish that cannot be granted must not end the timeline.
                 self._note("power_refused", device=device, power_w=power_w, reason=str(error))
@@ -202,6 +209,8 @@ class TickLoop:
         self._look(scaled)
         self._log_contacts(tick, applied_s)
         self._on_tick(tick)
+        if self._new_powers:
+            self._on_powers(self._new_powers)
         if applied_s >= self._counters_due_s:
             self._counters_due_s = applied_s + _COUNTERS_EVERY_S
             self._count()

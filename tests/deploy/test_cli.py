@@ -14,7 +14,17 @@ from typer.testing import CliRunner
 from fadelab.cli.app import app
 from fadelab.exit_codes import ExitCode, FadelabError
 
-VERBS = [["run"], ["report"], ["doctor"], ["certs"], ["server"], ["agent"], ["link", "calibrate"]]
+VERBS = [
+    ["run"],
+    ["report"],
+    ["sweep"],
+    ["compare"],
+    ["doctor"],
+    ["certs"],
+    ["server"],
+    ["agent"],
+    ["link", "calibrate"],
+]
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -186,7 +196,7 @@ def test_server_names_the_kinds_that_there_are(tmp_path: Path) -> None:
     path = server_file(tmp_path, aggregation={"kind": "sum"})
     assert call("server", path) == (
         ExitCode.USAGE,
-        f"{path}: 'aggregation.kind' is 'sum'; allowed: fedasync, fedavg, lazy.",
+        f"{path}: 'aggregation.kind' is 'sum'; allowed: afl, fedasync, fedavg, fedbuff, lazy.",
     )
 
 

@@ -20,7 +20,7 @@ from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
 from fadelab.manifest import Deployment
-from fadelab.results.schema import Summary
+from fadelab.results.schema import Summary, TaskResult
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 _RUNS = Path("runs")
@@ -148,7 +148,7 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
     table.add_column()
     for name, task in summary.tasks.items():
         if task.final is not None and task.best is not None:
-            table.add_row(name, f"{task.metric} {task.final:.3f} (best {task.best:.3f})")
+            table.add_row(name, _reached(task))
         table.add_row("versions", str(task.versions))
     updates, wire = summary.total.updates, summary.total.bytes
     table.add_row(
@@ -156,6 +156,14 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
         f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
+    if (contacts := summary.contacts) is not None:
+        table.add_row(
+            "contacts",
+            f"{contacts.used} used; {contacts.acknowledged} of {contacts.sent} updates acknowledged "
+            f"in theirs, {contacts.covered_acknowledged} of {contacts.covered} where contact lasted "
+            f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
+            + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
+        )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:
@@ -167,3 +175,11 @@ def _show(console: Console, run_dir: Path, summary: Summary) -> None:
     console.print(verdict)
     for reason in summary.invalid_reasons:
         console.print(f"  {reason}", markup=False)
+
+
+def _reached(task: TaskResult) -> str:
+    unit = f" {task.unit}" if task.unit else ""
+    remarks = [f"best {task.best:.3f}{unit}"]
+    if task.baseline is not None:
+        remarks.append(f"{task.baseline.name} {task.baseline.value:.3f}{unit}")
+    return f"{task.metric} {task.final:.3f}{unit} ({', '.join(remarks)})"

@@ -31,7 +31,6 @@ from fadelab_emulation.sources import AnyRadio
 _NOBODY = (10001, 10001)
 """User and group of the images."""
 _DOCKER_SOCKET = "/var/run/docker.sock"
-_NO_DATA_NEEDED = "digits"
 _EVERYWHERE = f"0.0.0.0:{PORT}"
 
 
@@ -66,7 +65,7 @@ def write_testbed(
     """
     run_id = draw_run_id() if shared is None else shared.run_id
     bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute(), run_id).workbench())
-    needs_data = experiment.task.name != _NO_DATA_NEEDED
+    needs_data = experiment.task.needs_files
     testbed = Testbed(
         name=experiment.name,
         agents=experiment.devices.count,
