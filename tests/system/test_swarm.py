@@ -175,7 +175,10 @@ def test_one_experiment_on_two_nodes(engines: tuple[Engine, Engine], tmp_path: P
     where = json.loads((run / "manifest.json").read_text())["nodes"]
     assert sorted(d for node in where.values() for d in node["devices"]) == list(range(_DEVICES))
     assert all(node["devices"] for node in where.values())
-    assert len({(node / "links.schedule").read_bytes() for node in nodes}) == 1
+    # (The nodes hear of the end a tick apart.)
+    shorter, longer = sorted(((node / "links.schedule").read_bytes() for node in nodes), key=len)
+    assert len(shorter) > 20_000
+    assert longer.startswith(shorter)
     # Nothing left an agent's container but over its link.
     given = _events(run, "link_given")
     assert {event["device"] for event in given} == set(range(_DEVICES))
