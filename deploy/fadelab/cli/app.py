@@ -19,6 +19,7 @@ _VERBS = {
     "health": "fadelab.cli.health:health",
     "link": "fadelab.cli.link:link",
     "compose": "fadelab.cli.compose:compose",
+    "boards": "fadelab.cli.boards:boards",
     "images": "fadelab.cli.images:images",
     "certs": "fadelab.cli.certs:certs",
 }

@@ -1,0 +1,72 @@
+"""``fadelab boards``: a testbed of boards that are reached over SSH."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fadelab.boards.check import Checked, check_boards
+from fadelab.boards.inventory import Inventory, load_inventory
+from fadelab.boards.ssh import Fleet
+from fadelab.exit_codes import ExitCode
+from fadelab.local.launch import sockets_dir
+
+boards = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_InventoryFile = Annotated[Path, typer.Argument(help="The inventory (YAML); see docs/boards.md.")]
+
+
+@boards.callback()
+def _boards() -> None:
+    """Check boards, install Fadelab on them, run experiments on them; see docs/boards.md."""
+
+
+@boards.command()
+def check(inventory: _InventoryFile) -> None:
+    """Reach every board and say what it is, what it has, and what it lacks.
+
+    Example: fadelab boards check lab.yaml
+    """
+    found = asyncio.run(_check(load_inventory(inventory)))
+    _show(Console(), found)
+    if any(one.problems for one in found):
+        raise typer.Exit(ExitCode.ENVIRONMENT)
+
+
+async def _check(inventory: Inventory) -> list[Checked]:
+    with sockets_dir() as sockets:
+        async with Fleet(inventory, sockets) as fleet:
+            return await check_boards(fleet)
+
+
+def _show(console: Console, found: list[Checked]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("board", "system", "Python", "free", "interface", "clock", "power"):
+        table.add_column(title)
+    for one in found:
+        table.add_row(one.name, *_cells(one))
+    console.print(table)
+    for one in found:
+        for problem in one.problems:
+            console.print(f"{one.name}: {problem}", style="red", markup=False, soft_wrap=True)
+
+
+def _cells(one: Checked) -> list[str]:
+    facts, offset = one.facts, one.offset
+    if facts is None or offset is None:
+        return ["-"] * 6
+    interface = facts.interface
+    return [
+        f"{facts.model or facts.architecture}, Linux {facts.kernel}",
+        ".".join(map(str, facts.python)),
+        f"{facts.free_bytes / 1e9:.1f} GB",
+        "-" if interface is None else interface.address or "no address",
+        f"{1e3 * offset.wall_offset_s:+.1f} ms",
+        ", ".join(facts.sensors) or "model only",
+    ]
