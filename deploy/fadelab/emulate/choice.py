@@ -31,7 +31,7 @@ def choose_variant(file: EmulateFile) -> Choice:
             f"radio.backend is {radio.backend.value!r}, but links of containers and interfaces are "
             "shaped by the kernel: ask for auto, lite or netem",
         )
-    needed = needs(radio, len(file.devices), file.seed, file.duration_s or _LONGEST_S)
+    needed = needs(radio, file.world_devices, file.seed, file.duration_s or _LONGEST_S)
     if file.attaches:
         return _attached(radio.window, needed)
     if radio.window in REFUSED_WINDOWS:

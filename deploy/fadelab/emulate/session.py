@@ -13,8 +13,10 @@ from fadelab.emulate.watch import ContainerWatch
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab_emulation.attach.journal import Journal
 from fadelab_emulation.attach.places import MissingCapabilityError, RefusedPlaceError
+from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.choice import SKILLS
 from fadelab_emulation.backends.kernel import KernelBackend
+from fadelab_emulation.backends.share import LinkShare
 from fadelab_emulation.emulator import Emulator, EmulatorConfig
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
@@ -78,7 +80,7 @@ class Session:
             EventLog(self._config.events_dir, "emulator", "0", emulated) as log,
             contextlib.ExitStack() as watching,
         ):
-            emulator = Emulator(self._config, self._backend, clock, log)
+            emulator = Emulator(self._config, self._of_the_world(), clock, log)
             self._note_ready(log)
 
             def hear(name: str, started: Started) -> None:
@@ -101,6 +103,12 @@ class Session:
         if self._failure is not None:
             raise self._failure
         return self._file.duration_s is None or not self._stop.is_set()
+
+    def _of_the_world(self) -> LinkBackend:
+        world = self._file.world
+        if world is None:
+            return self._backend
+        return LinkShare(self._backend, world.drives, world.devices)
 
     def _containers(self) -> list[str]:
         places = [*self._file.devices, *([self._file.server] if self._file.server else [])]
@@ -154,7 +162,7 @@ class Session:
         )
 
     def _announcement(self) -> str:
-        count, variant = self._config.devices, self._config.backend.variant
+        count, variant = len(self._file.devices), self._config.backend.variant
         links = f"{count} link{'s' if count > 1 else ''} by {variant}"
         if self._backend.server_address:
             links += f", the server at {self._backend.server_address}"
