@@ -10,8 +10,10 @@ from rich.table import Table
 
 from fadelab.boards.check import Checked, check_boards
 from fadelab.boards.inventory import Inventory, load_inventory
+from fadelab.boards.push import PushOrder, make_trust
+from fadelab.boards.push import push as push_all
 from fadelab.boards.ssh import Fleet
-from fadelab.exit_codes import ExitCode
+from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.launch import sockets_dir
 
 boards = typer.Typer(
@@ -43,6 +45,38 @@ async def _check(inventory: Inventory) -> list[Checked]:
     with sockets_dir() as sockets:
         async with Fleet(inventory, sockets) as fleet:
             return await check_boards(fleet)
+
+
+@boards.command()
+def push(
+    inventory: _InventoryFile,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of wheels, preferred to an index's."
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option(help="Boards ask no index: --wheels has all.")] = False,
+    days: Annotated[
+        int, typer.Option(min=1, max=3650, help="Days until new certificates expire.")
+    ] = 365,
+) -> None:
+    """Install this Fadelab on every board, with its certificate and token.
+
+    Example: fadelab boards push lab.yaml --wheels wheels --offline
+    """
+    checked = load_inventory(inventory)
+    if make_trust(checked, days):
+        typer.echo(f"certificates and tokens: made in {checked.trust}, valid for {days} days")
+    failures = asyncio.run(_push(checked, PushOrder(wheels, offline)))
+    if failures:
+        raise FadelabError(ExitCode.ENVIRONMENT, "; ".join(failures))
+
+
+async def _push(inventory: Inventory, order: PushOrder) -> list[str]:
+    with sockets_dir() as scratch:
+        async with Fleet(inventory, scratch) as fleet:
+            return await push_all(fleet, order, scratch, typer.echo)
 
 
 def _show(console: Console, found: list[Checked]) -> None:
