@@ -20,6 +20,8 @@ _FORMAT = "fadelab-achieved"
 _VERSION = 1
 _LONGEST_HEADER = 4096
 _HEAD = struct.Struct("<IId")
+ACHIEVED_HEADER = json.dumps({"format": _FORMAT, "version": _VERSION}).encode() + b"\n"
+"""How every file begins."""
 
 _COUNTS = ("sent_bytes", "backlog_bytes", "through_packets", "arrived_packets", "lost_packets")
 ROW = np.dtype(
@@ -37,6 +39,11 @@ def encode_sample(index: int, mono_s: float, sample: LinkSample) -> bytes:
     for direction, counts in (("up", sample.up), ("down", sample.down)):
         for name in _COUNTS:
             rows[f"{direction}_{name}"] = getattr(counts, name)
+    return encode_rows(index, mono_s, rows)
+
+
+def encode_rows(index: int, mono_s: float, rows: Rows) -> bytes:
+    """Return the record of rows that are there already, dtype :data:`ROW`."""
     return _HEAD.pack(index, len(rows), mono_s) + rows.tobytes()
 
 
@@ -45,8 +52,7 @@ class AchievedWriter:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
-        header = {"format": _FORMAT, "version": _VERSION}
-        self._file.write(json.dumps(header).encode() + b"\n")
+        self._file.write(ACHIEVED_HEADER)
         self._file.flush()
 
     def append(self, record: bytes) -> None:

@@ -40,6 +40,7 @@ class Boards:
         self.machine = Machine()
         Path("/run/sshd").mkdir()  # where sshd locks its unprivileged half up
         self.folder = self.machine.folder
+        self.homes = self.folder
         self.names = [f"b{number}" for number in range(count)]
         self._key("user")
         self.sshds = [self._add(number) for number in range(count)]
@@ -52,7 +53,7 @@ class Boards:
             **changes,
         }
         profiles = {
-            name: {**profile, "folder": str(self.folder / name / "fadelab")} for name in self.names
+            name: {**profile, "folder": str(self.homes / name / "fadelab")} for name in self.names
         }
         path = self.folder / "lab.yaml"
         content = {
@@ -88,7 +89,7 @@ class Boards:
     def ended(self, *arguments: str) -> tuple[int, str]:
         """Run `fadelab` to its end; return its exit code and what it said."""
         process = self.command(*arguments)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=150)
         return process.returncode, output
 
     def close(self) -> None:

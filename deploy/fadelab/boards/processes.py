@@ -14,7 +14,7 @@ from fadelab.boards.ssh import Board
 # machine dies, the board's SSH server closes it, and nothing stays behind.
 _WHILE_CONNECTED = """\
 exec 3<&0
-{begin} <&- &
+{begin} </dev/null 3<&- &
 own=$!
 (cat <&3; {end}) >/dev/null 2>&1 &
 wait $own; code=$?

@@ -18,7 +18,8 @@ from fadelab.local.run import finish, run_locally
 from fadelab.results.schema import Summary
 from fadelab_proto.codecs import AccelerationError, accelerate
 
-_RUNS = Path("runs")
+RUNS = Path("runs")
+"""Where run directories go that have no other name."""
 
 
 def run(
@@ -41,7 +42,7 @@ def run(
     links = LinksOfRun.choose(checked)
     if checked.transport.accelerate:
         _accelerate()
-    run_dir = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
+    run_dir = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
     console = Console()
     view = RunView(checked, console)
     view.chosen(links.choice)
@@ -50,7 +51,7 @@ def run(
     finally:
         view.close()
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
-        _show(console, run_dir, finished.summary)
+        show_summary(console, run_dir, finished.summary)
     if finished.failure is not None:
         raise finished.failure
     raise typer.Exit(finished.exit_code)
@@ -64,7 +65,7 @@ def report(
     Example: fadelab report runs/quickstart-1
     """
     summary = finish(run_dir)
-    _show(Console(), run_dir, summary)
+    show_summary(Console(), run_dir, summary)
     raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
 
 
@@ -76,7 +77,8 @@ def _accelerate() -> None:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
 
 
-def _make(folder: Path) -> Path:
+def make_run_dir(folder: Path) -> Path:
+    """Make the run directory that the user has named; FadelabError: USAGE."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -90,7 +92,8 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-def _show(console: Console, run_dir: Path, summary: Summary) -> None:
+def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
+    """Print what a run found, and its verdict."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
