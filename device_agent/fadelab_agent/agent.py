@@ -20,6 +20,7 @@ from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Membership
 from fadelab_agent.nl80211 import WirelessInterface
 from fadelab_agent.policy import PolicyConfig, build_policy
+from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
 from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioConfig
 from fadelab_agent.radio_of_kernel import KernelRadio
@@ -105,6 +106,9 @@ class AgentConfig(StrictModel):
     measure_memory: bool = Field(
         default=True, description="Log private memory at the end; the kernel walks every page."
     )
+    measure_power: bool = Field(
+        default=False, description="Log what the board's own sensor says, if it has one."
+    )
     accelerate: bool = Field(default=False, description="As in the server's configuration.")
     stall_s: float = Field(
         10.0, gt=0, description="Seconds in contact without progress that are always tolerated."
@@ -163,6 +167,7 @@ class Agent:
         ):
             log.write("agent_started")
             async with (
+                power_sampled(clock, log, wanted=config.measure_power),
                 self._radio() as radio,
                 door.channel() as channel,
                 contextlib.AsyncExitStack() as opened,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
-from fadelab_agent.nl80211 import Association
+from fadelab_agent.nl80211 import Association, WirelessError
 from fadelab_agent.radio import LinkView, ReportedRadio
 from fadelab_agent.radio_config import KernelRadioConfig
 from fadelab_proto.clock import Clock
@@ -16,7 +16,7 @@ class Modem(Protocol):
     """Whoever knows the present association; may take a while to answer."""
 
     def association(self) -> Association | None:
-        """Return it; None out of contact."""
+        """Return it; None out of contact. Raises WirelessError."""
         ...
 
     def close(self) -> None:
@@ -61,7 +61,12 @@ class KernelRadio(ReportedRadio):
     async def _watch(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now_s() + self._config.every_s)
-            self._take(await asyncio.to_thread(self._modem.association))
+            try:
+                found = await asyncio.to_thread(self._modem.association)
+            except WirelessError:
+                # An adapter that was pulled out may come back.
+                found = None
+            self._take(found)
 
     def _take(self, found: Association | None) -> None:
         config = self._config

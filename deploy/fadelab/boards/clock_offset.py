@@ -8,11 +8,13 @@ server's two time stamps being one.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from fadelab.boards.facts import script_command
 from fadelab.boards.ssh import Board, BoardError
+from fadelab_proto.events import Value
 
 _SAMPLES = 24
 _PATIENCE_S = 20.0
@@ -42,6 +44,15 @@ class ClockOffset:
     uncertainty_s: float
     wall_offset_s: float
     samples: int
+
+    @classmethod
+    def of_event(cls, event: Mapping[str, Value]) -> Self:
+        """Return what an event tells of."""
+        at, offset, uncertainty, wall = (
+            float(str(event[key]))
+            for key in ("at_mono_s", "offset_s", "uncertainty_s", "wall_offset_s")
+        )
+        return cls(at, offset, uncertainty, wall, int(str(event["samples"])))
 
     def as_event(self) -> dict[str, float | int]:
         """Return the fields of its event."""

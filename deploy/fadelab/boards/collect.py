@@ -47,6 +47,21 @@ def _unpack(packed: bytes, folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
+def collected_before(run_dir: Path, boards: Sequence[str]) -> list[Collected]:
+    """Return what a run directory already holds of each board, with the offsets measured then."""
+    launcher = run_dir / "events" / "launcher-0.jsonl"
+    offsets: dict[int, list[ClockOffset]] = {}
+    for event in read_events(launcher) if launcher.exists() else []:
+        if event["event"] == "clock_offset":
+            device = int(str(event["device"]))
+            offsets.setdefault(device, []).append(ClockOffset.of_event(event))
+    return [
+        Collected(device, run_dir / "boards" / name, tuple(offsets[device]))
+        for device, name in enumerate(boards)
+        if device in offsets and (run_dir / "boards" / name).is_dir()
+    ]
+
+
 def merge(run_dir: Path, boards: Sequence[Collected]) -> None:
     """Make the boards' files the run's: events, timeline and readings, as if of one machine.
 
@@ -92,8 +107,12 @@ class _Alignment:
         """Return an event with all its times by this machine's clock."""
         moved = dict(event)
         for key, value in event.items():
-            if key.endswith("mono_s") and isinstance(value, int | float):
+            if not key.endswith("mono_s"):
+                continue
+            if isinstance(value, int | float):
                 moved[key] = round(self.mono_s(value), 6)
+            elif isinstance(value, list):
+                moved[key] = [round(self.mono_s(float(each)), 6) for each in value]
         if event.get("t_s") is not None and self._start_s is not None:
             moved["t_s"] = round(float(str(moved["mono_s"])) - self._start_s, 6)
         return moved

@@ -98,6 +98,7 @@ def agent_file(plan: RunPlan, inventory: Inventory, board: Board, spot: Spot) ->
         "events_dir": Path(spot.run / "events"),
         "state_dir": Path(spot.run / "state"),
         "measure_memory": True,
+        "measure_power": True,
     }
     if not isinstance(link, EmulatedLink):
         changes["radio"] = link

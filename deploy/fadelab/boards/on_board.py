@@ -1,7 +1,8 @@
 """What `fadelab boards` asks of a board's own Python: a script that travels over SSH.
 
 It needs nothing but the standard library, of any Python since 3.9, and says one JSON object. Usage:
-``python3 -c SCRIPT facts FOLDER [INTERFACE]`` or ``python3 -c SCRIPT clock``.
+``python3 -c SCRIPT facts FOLDER [INTERFACE]``, ``python3 -c SCRIPT clock`` or
+``python3 -c SCRIPT keep COMMAND [END]``.
 """
 
 import fcntl
@@ -9,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import select
 import shutil
 import socket
 import struct
@@ -22,6 +24,9 @@ _SIOCGIFADDR = 0x8915
 _SIOCGIFMTU = 0x8921
 _MODULES = ("sch_tbf", "sch_htb", "sch_ingress", "act_mirred", "ifb")
 _SECONDS = 5
+_SILENCE_S = 30
+"""How long a connection may be silent before it counts as broken."""
+_GRACE_S = 25
 _HWMON = Path("/sys/class/hwmon")
 
 
@@ -30,6 +35,8 @@ def main() -> None:
     _, verb, *rest = sys.argv
     if verb == "clock":
         answer_with_the_time()
+    elif verb == "keep":
+        print("ended", keep(rest[0], "".join(rest[1:])), flush=True)  # noqa: T201 -- its output
     else:
         print(json.dumps(facts(rest[0], "".join(rest[1:]))))  # noqa: T201 -- its output
 
@@ -38,6 +45,36 @@ def answer_with_the_time() -> None:
     """Answer every line with this machine's monotonic and Unix time, in nanoseconds."""
     for _ in sys.stdin:
         print(time.monotonic_ns(), time.time_ns(), flush=True)  # noqa: T201 -- its output
+
+
+def keep(command: str, end: str) -> int:
+    """Run a shell command while somebody writes to this script's input; return its exit code.
+
+    When the input is closed, or nothing came for a while, the other machine or the way to it is
+    gone: the command is ended, by SIGTERM or by the shell command ``end``.
+    """
+    child = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL)  # noqa: S603
+    waiting = select.poll()
+    for descriptor in (sys.stdin.fileno(), os.pidfd_open(child.pid)):
+        waiting.register(descriptor, select.POLLIN)
+    while child.poll() is None:
+        ready = [descriptor for descriptor, _ in waiting.poll(1000 * _SILENCE_S)]
+        heard = sys.stdin.fileno() in ready
+        if not ready or (heard and not os.read(sys.stdin.fileno(), 4096)):
+            _end(child, end)
+    return child.returncode
+
+
+def _end(child: "subprocess.Popen[bytes]", end: str) -> None:
+    if end:
+        subprocess.run(["/bin/sh", "-c", end], stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+    else:
+        child.terminate()
+    try:
+        child.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def facts(under_home: str, interface: str) -> "dict[str, object]":

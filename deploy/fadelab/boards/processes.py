@@ -2,26 +2,16 @@
 
 import asyncio
 import contextlib
-import shlex
 from asyncio.subprocess import Process
 
-from fadelab.boards.facts import BoardFacts
+from fadelab.boards.facts import BoardFacts, script_command
 from fadelab.boards.inventory import Keeper
 from fadelab.boards.push import root_prefix
 from fadelab.boards.ssh import Board
 
-# The command lives as long as the shell's input is open: when the connection breaks, or the other
-# machine dies, the board's SSH server closes it, and nothing stays behind.
-_WHILE_CONNECTED = """\
-exec 3<&0
-{begin} </dev/null 3<&- &
-own=$!
-(cat <&3; {end}) >/dev/null 2>&1 &
-wait $own; code=$?
-echo "ended $code"
-exit $code
-"""
-_GRACE_S = 15.0
+_BEAT_S = 5.0
+"""Between the signs of life that a board ends its processes without, see ``on_board.py``."""
+_GRACE_S = 30.0
 _INTERRUPTED = 130
 
 
@@ -33,6 +23,7 @@ class BoardProcess:
         self.what = what
         self._process = process
         self._watching = asyncio.create_task(self._watch())
+        self._beating = asyncio.create_task(self._beat())
         self._words = ""
         self._asked = False
 
@@ -54,12 +45,10 @@ class BoardProcess:
         if board.profile.keeper is Keeper.SYSTEMD:
             # What the unit said last stands in the journal alone.
             words = f"{prefix}journalctl --unit {unit} --lines 5 --output cat >&2"
-            begin = f"({prefix}systemctl start --wait {unit} || {{ {words}; false; }})"
-            script = _WHILE_CONNECTED.format(begin=begin, end=f"{prefix}systemctl stop {unit}")
-            line = f"sh -c {shlex.quote(script)}"
+            begin = f"{prefix}systemctl start --wait {unit} || {{ {words}; false; }}"
+            line = script_command(board, "keep", begin, f"{prefix}systemctl stop {unit}")
         else:
-            script = _WHILE_CONNECTED.format(begin=command, end="kill -TERM $own")
-            line = f"{prefix if root else ''}sh -c {shlex.quote(script)}"
+            line = (prefix if root else "") + script_command(board, "keep", command)
         return cls(board, unit.removesuffix(".service"), await board.start(line))
 
     async def ended(self) -> str:
@@ -96,12 +85,18 @@ class BoardProcess:
         code = None
         async for line in self._process.stdout:
             word, _, number = line.decode(errors="replace").strip().partition(" ")
-            if word == "ended" and number.isdigit():
+            if word == "ended":
                 code = int(number)
-                self._close_input()
         self._words = " ".join((await errors).decode(errors="replace").split())[-400:]
         await self._process.wait()
         return code
+
+    async def _beat(self) -> None:
+        assert self._process.stdin is not None
+        while not self._asked and not self._watching.done():
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(b"\n")
+            await asyncio.wait({self._watching}, timeout=_BEAT_S)
 
     def _close_input(self) -> None:
         assert self._process.stdin is not None

@@ -426,11 +426,11 @@ class _Run:
             seat.offsets.append(offset)
             folder = self._plan.run_dir / "boards" / board.name
             await collect_board(board, str(seat.spot.run), folder)
+            await board.must(f"rm -rf {shlex.quote(str(seat.spot.run))}")
         except BoardError as error:
             self._log.write("board_not_collected", device=board.device, reason=str(error))
             self._tell(f"{error}; what it has written stays there, `fadelab boards collect`")
             return None
-        await board.run(f"rm -rf {shlex.quote(str(seat.spot.run))}")
         return Collected(board.device, folder, tuple(seat.offsets))
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from fadelab.boards.check import Checked, check_boards
 from fadelab.boards.files import check_fit
 from fadelab.boards.inventory import Inventory, load_inventory
+from fadelab.boards.later import collect_again
 from fadelab.boards.push import PushOrder, make_trust
 from fadelab.boards.push import push as push_all
 from fadelab.boards.ssh import Fleet
@@ -19,6 +20,7 @@ from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
 from fadelab.local.launch import new_run_dir, sockets_dir
+from fadelab.local.run import finish
 
 boards = typer.Typer(
     add_completion=False,
@@ -118,6 +120,32 @@ def run(
     if finished.failure is not None:
         raise finished.failure
     raise typer.Exit(finished.exit_code)
+
+
+@boards.command()
+def collect(
+    inventory: _InventoryFile,
+    run_dir: Annotated[Path, typer.Argument(help="The run directory of `fadelab boards run`.")],
+) -> None:
+    """Fetch what boards could not hand over when their run ended, and make its report again.
+
+    Example: fadelab boards collect lab.yaml runs/quickstart-1
+    """
+    lab = load_inventory(inventory)
+    failures = asyncio.run(_collect(lab, run_dir))
+    for failure in failures:
+        typer.echo(failure, err=True)
+    summary = finish(run_dir)
+    show_summary(Console(), run_dir, summary)
+    if failures:
+        raise typer.Exit(ExitCode.ENVIRONMENT)
+    raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
+
+
+async def _collect(inventory: Inventory, run_dir: Path) -> list[str]:
+    with sockets_dir() as sockets:
+        async with Fleet(inventory, sockets) as fleet:
+            return await collect_again(fleet, run_dir)
 
 
 def _show(console: Console, found: list[Checked]) -> None:

@@ -6,6 +6,7 @@ and carries out those of its own. Nobody needs to talk: one seed gives one timel
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,14 +36,10 @@ class LinkShare:
     """
 
     def __init__(self, backend: LinkBackend, drives: Sequence[int], devices: int) -> None:
+        self.server_address = backend.server_address
         self._backend = backend
         self._drives = np.array(drives, dtype=np.int64)
         self._devices = devices
-
-    @property
-    def server_address(self) -> str:
-        """As of the links that are driven."""
-        return self._backend.server_address
 
     @property
     def name(self) -> str:
@@ -123,12 +120,12 @@ class LinkShare:
 
 def of_devices(tick: LinkTick, devices: IntArray) -> LinkTick:
     """Return the tick of some devices, in the order in which they are named."""
-    chosen: dict[str, object] = {"up": _lanes(tick.up, devices), "down": _lanes(tick.down, devices)}
+    chosen: dict[str, Any] = {"up": _lanes(tick.up, devices), "down": _lanes(tick.down, devices)}
     for field in fields(tick):
         value = getattr(tick, field.name)
         if isinstance(value, np.ndarray):
             chosen[field.name] = value[devices]
-    return replace(tick, **chosen)  # type: ignore[arg-type] -- each field gets its own kind
+    return replace(tick, **chosen)
 
 
 def _lanes(lanes: tuple[Lane, ...], devices: IntArray) -> tuple[Lane, ...]:
