@@ -1,7 +1,9 @@
 """Boards that are network namespaces: each with an SSH server, a management and a data interface."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.system.commands import ROOT, fadelab
+from tests.system.commands import ON_A_BUSY_MACHINE, QUICKSTART, ROOT, fadelab
 
 sys.path.insert(0, str(ROOT / "tests" / "deploy"))
 
@@ -116,9 +118,12 @@ class Boards:
             f"PermitRootLogin prohibit-password\nMaxStartups 50\n"
             f"SetEnv PYTHONPATH={packages}\n"
         )
+        return self._sshd(name)
+
+    def _sshd(self, name: str) -> "subprocess.Popen[bytes]":
         assert SSHD is not None
-        start = partial(subprocess.Popen, [SSHD, "-D", "-e", "-f", str(config)])
-        log = (self.folder / f"sshd-{name}.log").open("wb")
+        start = partial(subprocess.Popen, [SSHD, "-D", "-e", "-f", f"{self.folder}/sshd-{name}"])
+        log = (self.folder / f"sshd-{name}.log").open("ab")
         return self.machine.inside(name, lambda: start(stderr=log))
 
     def _join(self, number: int, what: str, here: str, there: str) -> None:
@@ -147,7 +152,40 @@ class Boards:
 
     def _key(self, name: str) -> Path:
         path = self.folder / name
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True
-        )
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
         return path
+
+    def run(self, out: Path, *settings: str) -> "subprocess.Popen[str]":
+        """Start an experiment on all boards."""
+        given = (*ON_A_BUSY_MACHINE, f"devices.count={len(self.names)}", *settings)
+        options = [option for setting in given for option in ("--set", setting)]
+        inventory = str(self.folder / "lab.yaml")
+        return self.command(
+            "boards", "run", inventory, str(QUICKSTART), "--out", str(out), *options
+        )
+
+    def cut_off(self, number: int) -> None:
+        """Take a board's SSH server away, with everybody who is logged in."""
+        sshd = self.sshds[number]
+        logged_in = Path(f"/proc/{sshd.pid}/task/{sshd.pid}/children").read_text().split()
+        for pid in (sshd.pid, *map(int, logged_in)):
+            os.kill(pid, signal.SIGKILL)
+        sshd.wait()
+
+    def connect_again(self, number: int) -> None:
+        """Start a board's SSH server anew."""
+        self.sshds[number] = self._sshd(self.names[number])
+
+    def shaped(self) -> list[Any]:
+        """Return everything about the boards' data interfaces that a run might change."""
+        return [self.machine.state_of(name, "data0") for name in self.names]
+
+    def left_running(self) -> list[str]:
+        """Return the command lines of processes of Fadelab other than the tests' own."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if "fadelab emulate" in words or "fadelab agent" in words or "-m fadelab" in words:
+                    found.append(words)
+        return found

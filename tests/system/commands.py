@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart.yaml"
-_ON_A_BUSY_MACHINE = (
+ON_A_BUSY_MACHINE = (
     "validity.lateness_p99_ms=500",
     "validity.calibration_rate_error=0.25",
     "validity.delay_error_ms=25",
@@ -40,7 +40,7 @@ def fadelab(*arguments: str) -> list[str]:
 
 def start(run_dir: Path, *settings: str, experiment: Path = QUICKSTART) -> subprocess.Popen[str]:
     """Start a run whose output can be read line by line."""
-    given = (*_ON_A_BUSY_MACHINE, *settings)
+    given = (*ON_A_BUSY_MACHINE, *settings)
     options = [option for setting in given for option in ("--set", setting)]
     return subprocess.Popen(
         fadelab("run", str(experiment), "--out", str(run_dir), *options),
