@@ -23,10 +23,14 @@ def content() -> dict[str, Any]:
     return {
         "server": {"address": "192.0.2.1"},
         "trust": "trust",
-        "profiles": {
-            "pi": {"link": {"kind": "emulated", "interface": "eth1"}},
-            "wifi": {"link": {"kind": "none", "rate_up_bps": 2e7}, "compute": {"cpu_hz": 2e7}},
-        },
+        "profiles": [
+            {"name": "pi", "link": {"kind": "emulated", "interface": "eth1"}},
+            {
+                "name": "wifi",
+                "link": {"kind": "none", "rate_up_bps": 2e7},
+                "compute": {"cpu_hz": 2e7},
+            },
+        ],
         "boards": [
             {"name": "a", "profile": "pi", "host": "pi-a", "identity": "key"},
             {"name": "b", "profile": "wifi", "host": "pi-b", "user": "lab", "port": 2222},
@@ -91,8 +95,8 @@ def test_paths_are_relative_to_the_inventory(tmp_path: Path) -> None:
             {"boards": [{"name": "a", "profile": "pi", "host": h} for h in "xy"]},
             "two boards are called a",
         ),
-        ({"profiles": {"pi": {"link": {"kind": "emulated"}}}}, "interface"),
-        ({"profiles": {"pi": {"link": {"kind": "lte"}}}}, "kind"),
+        ({"profiles": [{"name": "pi", "link": {"kind": "emulated"}}]}, "interface"),
+        ({"profiles": [{"name": "pi", "link": {"kind": "lte"}}]}, "kind"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -54,9 +54,10 @@ class Boards:
             "python": sys.executable,
             **changes,
         }
-        profiles = {
-            name: {**profile, "folder": str(self.homes / name / "fadelab")} for name in self.names
-        }
+        profiles = [
+            {"name": name, "folder": str(self.homes / name / "fadelab"), **profile}
+            for name in self.names
+        ]
         path = self.folder / "lab.yaml"
         content = {
             "server": {"address": SERVER},

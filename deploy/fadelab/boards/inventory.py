@@ -21,13 +21,7 @@ _Name = Annotated[
     ),
 ]
 # What stands in a shell's command line or before one must not be taken for anything else.
-_Word = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$",
-        description="Letters, digits, '_', '.', ':' and '-'; no '-' first.",
-    ),
-]
+_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$")]
 _RemotePath = Annotated[
     str,
     Field(
@@ -63,6 +57,7 @@ LinkConfig = Annotated[
 class DeviceProfile(StrictModel):
     """What boards of one kind have in common."""
 
+    name: _Name
     link: LinkConfig = Field(description="How the board's link to the server comes about.")
     python: _RemotePath = Field(
         "python3", description="Python 3.11 or later, from which a venv is made."
@@ -89,9 +84,14 @@ class BoardConfig(StrictModel):
 
     name: _Name
     profile: _Name
-    host: _Word = Field(description="Name, address or ssh_config alias of its management side.")
+    host: _Word = Field(
+        description="Name, address or ssh_config alias of its management side: letters, digits, "
+        "'_', '.', ':' and '-', no '-' first."
+    )
     port: int | None = Field(None, ge=1, le=65535, description="Left out: as ssh_config says.")
-    user: _Word | None = Field(None, description="Left out: as ssh_config says.")
+    user: _Word | None = Field(
+        None, description="Who logs in; left out: as ssh_config says. Letters, digits, '_', '-'."
+    )
     identity: Path | None = Field(None, description="Private key; left out: as ssh_config says.")
 
 
@@ -112,27 +112,30 @@ class Inventory(StrictModel):
     known_hosts: Path | None = Field(
         None, description="Host keys of the boards; left out: as ssh_config says."
     )
-    profiles: dict[_Name, DeviceProfile] = Field(min_length=1)
+    profiles: list[DeviceProfile] = Field(min_length=1)
     boards: list[BoardConfig] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")
     def _names_are_known_and_apart(self) -> Self:
-        seen: set[str] = set()
+        known = [profile.name for profile in self.profiles]
+        for what, names in (
+            ("profiles", known),
+            ("boards", [board.name for board in self.boards]),
+        ):
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"two {what} are called {twice[0]}: give each its own name")
         for board in self.boards:
-            if board.profile not in self.profiles:
-                known = ", ".join(self.profiles)
+            if board.profile not in known:
                 raise ValueError(
                     f"the board {board.name} has the profile '{board.profile}', which is none of "
-                    f"the profiles: {known}"
+                    f"the profiles: {', '.join(known)}"
                 )
-            if board.name in seen:
-                raise ValueError(f"two boards are called {board.name}: give each its own name")
-            seen.add(board.name)
         return self
 
     def profile(self, board: BoardConfig) -> DeviceProfile:
         """Return what a board is."""
-        return self.profiles[board.profile]
+        return next(one for one in self.profiles if one.name == board.profile)
 
 
 def load_inventory(path: Path) -> Inventory:
