@@ -67,8 +67,19 @@ def test_pip_takes_the_wheel(tmp_path: Path) -> None:
     path = pack_wheel(tmp_path)
     target = tmp_path / "there"
     subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        + ["--no-index", "--no-deps", "--target", str(target), str(path)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            "--target",
+            str(target),
+            str(path),
+        ],
         check=True,
     )
     assert (target / "fadelab" / "boards" / "on_board.py").is_file()

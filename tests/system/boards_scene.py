@@ -92,7 +92,7 @@ class Boards:
     def ended(self, *arguments: str) -> tuple[int, str]:
         """Run `fadelab` to its end; return its exit code and what it said."""
         process = self.command(*arguments)
-        output, _ = process.communicate(timeout=150)
+        output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
     def close(self) -> None:

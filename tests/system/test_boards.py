@@ -15,7 +15,11 @@ sys.path.insert(0, str(ROOT / "tests" / "emulation"))
 
 import sandboxed
 
-pytestmark = pytest.mark.skipif(bool(problem()), reason=problem())
+pytestmark = [
+    pytest.mark.skipif(bool(problem()), reason=problem()),
+    # A minute on a machine of its own; a busy one takes its time to install and to import torch.
+    pytest.mark.timeout(600),
+]
 
 # Both boards are in contact all the time, and have enough to send to fill their links.
 _SHORT = ("duration_s=6", "radio.contact={kind: always}")
@@ -23,7 +27,7 @@ _SHORT = ("duration_s=6", "radio.contact={kind: always}")
 
 def whole_story() -> dict[str, Any]:
     """Check, push, run, interrupt a run, lose a board in the midst of one, collect it later."""
-    signal.alarm(240)
+    signal.alarm(540)
     boards = Boards(2)
     try:
         return _tell(boards, str(boards.inventory()))
@@ -60,7 +64,7 @@ def _tell(boards: Boards, inventory: str) -> dict[str, Any]:
 
 
 def _finished(process: Any) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 
@@ -81,11 +85,7 @@ def _record(run_dir: Path, names: list[str]) -> dict[str, Any]:
 
 @cache
 def told() -> dict[str, Any]:
-    sandboxed._LIMIT_S, former = 250, sandboxed._LIMIT_S
-    try:
-        return sandboxed.in_sandboxes([whole_story], clean=True)[0]
-    finally:
-        sandboxed._LIMIT_S = former
+    return sandboxed.in_sandboxes([whole_story], clean=True)[0]
 
 
 def test_boards_are_checked_and_what_is_missing_is_said() -> None:
