@@ -4,32 +4,30 @@ import asyncio
 import contextlib
 import shlex
 import signal
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fadelab.boards.clock_offset import ClockOffset, measure_offset
 from fadelab.boards.collect import Collected, collect_board, merge
-from fadelab.boards.facts import BoardFacts, ask_facts, problems
-from fadelab.boards.files import Spot, board_files, check_fit, server_file
+from fadelab.boards.facts import ask_facts, problems
+from fadelab.boards.files import Spot, board_files, check_fit
+from fadelab.boards.here import start_server
 from fadelab.boards.inventory import EmulatedLink, Inventory
 from fadelab.boards.processes import BoardProcess
 from fadelab.boards.push import send_files
+from fadelab.boards.seat import Seat
 from fadelab.boards.ssh import Board, BoardError, Fleet
+from fadelab.boards.waiting import serving, unless_ended
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.local.launch import sockets_dir, write_json
 from fadelab.local.plan import LinksOfRun, LocalPlan, draw_run_id
 from fadelab.local.run import Finished, Observer, finish
 from fadelab.manifest import build_manifest
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.backends.choice import Choice, Variant
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
@@ -40,10 +38,10 @@ from fadelab_proto.wire import channel_options
 
 # Between the last join and time zero: the announcement crosses SSH to every board.
 _LEAD_S = 1.5
-_READY_S = 60.0
 _JOIN_S = 300.0
 """Boards take their time to import torch."""
 _FAREWELL_S = 30.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_on_boards(
@@ -93,26 +91,6 @@ def _plan(experiment: Experiment, run_dir: Path, sockets: Path, command_mono_s: 
     )
 
 
-@dataclass(slots=True)
-class _Seat:
-    """A board that takes part."""
-
-    board: Board
-    facts: BoardFacts
-    spot: Spot
-    offsets: list[ClockOffset]
-    link: BoardProcess | None = None
-    agent: BoardProcess | None = None
-    radio: grpc.aio.Channel | None = None
-    trouble: str = ""
-    """Why it is not to be reckoned with any more."""
-
-    @property
-    def emulated(self) -> bool:
-        """Whether a link helper shapes its interface."""
-        return isinstance(self.board.profile.link, EmulatedLink)
-
-
 class _Run:
     def __init__(
         self,
@@ -127,7 +105,9 @@ class _Run:
         self._fleet = Fleet(inventory, sockets)
         self._observer = observer
         self._tell = tell
-        self._seats: list[_Seat] = []
+        self._seats: list[Seat] = []
+        self._links: dict[int, radio_pb2.LinkFidelity] = {}
+        self._lateness_ms: dict[int, float] = {}
         self._begun = False
         self._clock = SystemClock(plan.time_scale)
         self._log = EventLog(plan.events_dir, "launcher", "0", self._clock)
@@ -136,8 +116,15 @@ class _Run:
         """Return what ended the run before its time, if anything did."""
         task = asyncio.create_task(self._everything())
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+
+        def stop() -> None:
+            # A second Ctrl-C must not leave half of a board's link behind.
+            for number in _STOP_SIGNALS:
+                loop.add_signal_handler(number, lambda: self._tell("cleaning up, a moment"))
+            task.cancel()
+
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, stop)
         failure: FadelabError | None = None
         try:
             await task
@@ -153,9 +140,7 @@ class _Run:
             )
         if failure is not None:
             self._log.write("run_failed", reason=str(failure), code=int(failure.code))
-        # A second Ctrl-C must not leave half of a board's link behind.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda: self._tell("cleaning up, a moment"))
+        stop()
         try:
             await self._end_and_collect()
         except FadelabError as error:
@@ -166,7 +151,7 @@ class _Run:
     async def _everything(self) -> None:
         await self._take_seats()
         async with contextlib.AsyncExitStack() as stack:
-            server = await self._start_server(stack)
+            server = await start_server(self._plan, self._inventory, stack)
             options = channel_options()
             operator = await stack.enter_async_context(
                 grpc.aio.insecure_channel(f"unix:{self._plan.operator_socket}", options=options)
@@ -174,10 +159,10 @@ class _Run:
             stub = pb_grpc.OperatorStub(operator)
             watching = [asyncio.create_task(self._watch_server(server))]
             try:
-                await self._unless_ended(watching, _serving(operator, "the server"))
-                await self._each(self._begin_link)
+                await unless_ended(watching, serving(operator, "the server"))
+                await self._each(Seat.begin_link)
                 self._phase("links_ready")
-                await self._each(self._begin_agent)
+                await self._each(Seat.begin_agent)
                 self._phase("agents_forked")
                 # Until now a board that fails ends the run; from the start on the others go on.
                 watching += [
@@ -186,7 +171,7 @@ class _Run:
                     for process in (seat.link, seat.agent)
                     if process is not None
                 ]
-                await self._unless_ended(watching, self._all_joined(stub))
+                await unless_ended(watching, self._all_joined(stub))
                 self._phase("all_joined")
                 await self._begin(stub)
                 views = [asyncio.create_task(self._show_links(s)) for s in self._seats if s.radio]
@@ -210,7 +195,7 @@ class _Run:
         for seat in self._seats:
             self._note_offset(seat, seat.offsets[-1])
 
-    async def _take_seat(self, board: Board) -> _Seat:
+    async def _take_seat(self, board: Board) -> Seat:
         facts = await ask_facts(board)
         found = problems(board, facts)
         if not facts.installed:
@@ -222,86 +207,18 @@ class _Run:
         await board.must(f"umask 077; mkdir -p {run} && ln -sfn {run} {current}")
         files = board_files(self._plan, self._inventory, board, spot)
         await send_files(board, str(spot.run), files)
-        return _Seat(board, facts, spot, [await measure_offset(board)])
+        return Seat(board, facts, spot, [await measure_offset(board)])
 
-    def _note_offset(self, seat: _Seat, offset: ClockOffset) -> None:
+    def _note_offset(self, seat: Seat, offset: ClockOffset) -> None:
         self._log.write(
             "clock_offset", device=seat.board.device, board=seat.board.name, **offset.as_event()
         )
 
-    async def _start_server(self, stack: contextlib.AsyncExitStack) -> Process:
-        plan = self._plan
-        bench = await asyncio.to_thread(Workbench, plan.workbench(), plan.data_dir)
-        plan.initial_path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(plan.initial_path, bench.initial, allow_pickle=False)
-        config = plan.server(
-            dimension=bench.model.dimension, layout_hash=bench.layout_hash, layers=bench.layers
-        )
-        config = server_file(plan, self._inventory, config)
-        path = plan.run_dir / "config" / "server.json"
-        path.parent.mkdir()
-        path.write_text(config.model_dump_json(indent=2) + "\n")
-        validator = path.with_name("validator.json")
-        write_json(
-            validator,
-            {
-                "operator_socket": str(plan.operator_socket),
-                "events_dir": str(plan.events_dir),
-                "time_scale": plan.time_scale,
-                "work": plan.workbench().model_dump(mode="json"),
-            },
-        )
-        server = await self._start_here(stack, "server", path)
-        await self._start_here(stack, "validator", validator)
-        return server
-
-    async def _start_here(
-        self, stack: contextlib.AsyncExitStack, verb: str, config: Path
-    ) -> Process:
-        # What libraries have to say goes to a file: the terminal shows the run.
-        log = stack.enter_context((self._plan.run_dir / f"{verb}.log").open("wb"))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "fadelab", verb, str(config)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        stack.push_async_callback(_end_here, process)
-        return process
-
-    async def _each(self, work: Callable[[_Seat], Coroutine[None, None, None]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for seat in self._seats:
-                group.create_task(work(seat))
-
-    async def _begin_link(self, seat: _Seat) -> None:
-        if not seat.emulated:
-            return
-        fadelab = shlex.quote(f"{seat.spot.installed}/venv/bin/fadelab")
-        config = shlex.quote(f"{seat.spot.run}/link.yaml")
-        seat.link = await BoardProcess.begin(
-            seat.board,
-            seat.facts,
-            unit="fadelab-link.service",
-            command=f"umask 0; exec {fadelab} emulate {config}",
-            root=True,
-        )
-        local = await seat.board.forward(str(seat.spot.radio_socket))
-        seat.radio = grpc.aio.insecure_channel(f"unix:{local}", options=channel_options())
-        what = f"the link helper of the board {seat.board.name}"
-        await _unless_over(seat.link, _serving(seat.radio, what))
-
-    async def _begin_agent(self, seat: _Seat) -> None:
-        fadelab = shlex.quote(f"{seat.spot.installed}/venv/bin/fadelab")
-        config = shlex.quote(f"{seat.spot.run}/agent.json")
-        seat.agent = await BoardProcess.begin(
-            seat.board,
-            seat.facts,
-            unit="fadelab-agent.service",
-            command=f"exec {fadelab} agent {config}",
-            root=False,
-        )
+    async def _each(self, work: Callable[[Seat], Coroutine[None, None, None]]) -> None:
+        results = await asyncio.gather(*map(work, self._seats), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _all_joined(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
         count, joined = len(self._seats), 0
@@ -325,11 +242,7 @@ class _Run:
     async def _begin(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
         begin_mono_s = time.monotonic() + _LEAD_S
         for seat in self._seats:
-            if seat.radio is not None:
-                # The same instant, by the board's own clock.
-                there = begin_mono_s + seat.offsets[-1].offset_s
-                request = radio_pb2.BeginRequest(start_mono_s=there)
-                await radio_pb2_grpc.EmulatorStub(seat.radio).Begin(request)
+            await seat.begin_timeline(begin_mono_s)
         start_mono_s = begin_mono_s * self._plan.time_scale
         await stub.Start(pb.StartRequest(start_mono_s=start_mono_s))
         self._begun = True
@@ -347,14 +260,25 @@ class _Run:
                 if status.stopped:
                     return
 
-        await self._unless_ended([server], over())
+        await unless_ended([server], over())
 
-    async def _show_links(self, seat: _Seat) -> None:
+    async def _show_links(self, seat: Seat) -> None:
         assert seat.radio is not None
         stub = radio_pb2_grpc.EmulatorStub(seat.radio)
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for report in stub.WatchFidelity(radio_pb2.WatchFidelityRequest()):
-                self._observer.fidelity(report)
+                self._observer.fidelity(self._all_links(seat, report))
+
+    def _all_links(self, seat: Seat, report: radio_pb2.FidelityReport) -> radio_pb2.FidelityReport:
+        """Return the report with every board's link as its own link helper counts it."""
+        own = [link for link in report.links if link.device == seat.board.device]
+        self._links.update({link.device: link for link in own})
+        self._lateness_ms[seat.board.device] = report.lateness_p99_ms
+        return radio_pb2.FidelityReport(
+            t_s=report.t_s,
+            lateness_p99_ms=max(self._lateness_ms.values()),
+            links=[self._links[device] for device in sorted(self._links)],
+        )
 
     async def _watch_server(self, server: Process) -> None:
         code = await server.wait()
@@ -364,7 +288,7 @@ class _Run:
                 ExitCode.COMPONENT_FAILED, f"the server ended with exit code {code}: {words}"
             )
 
-    async def _watch_seat(self, seat: _Seat, process: BoardProcess) -> None:
+    async def _watch_seat(self, seat: Seat, process: BoardProcess) -> None:
         """Hear of a process's end: before the start it ends the run, afterwards the others go on."""
         how = await process.ended()
         if not how or seat.trouble:
@@ -374,22 +298,6 @@ class _Run:
             raise BoardError(how)
         self._log.write("agent_ended_early", who=f"agent {seat.board.device}", how=how)
         self._tell(f"{how}; the others go on")
-
-    async def _unless_ended(
-        self, watching: "list[asyncio.Task[None]]", work: Coroutine[None, None, None]
-    ) -> None:
-        """Wait for ``work``; what one of the watched raises is raised at once."""
-        task = asyncio.create_task(work)
-        waiting = set(watching)
-        try:
-            while not task.done():
-                done, _ = await asyncio.wait({task, *waiting}, return_when=asyncio.FIRST_COMPLETED)
-                for one in done & waiting:
-                    one.result()
-                waiting -= done
-            task.result()
-        finally:
-            task.cancel()
 
     def _phase(self, name: str) -> None:
         since_s = time.monotonic() - self._plan.command_mono_s
@@ -418,7 +326,7 @@ class _Run:
             found = await asyncio.gather(*map(self._collect, self._seats))
         merge(self._plan.run_dir, [one for one in found if one is not None])
 
-    async def _collect(self, seat: _Seat) -> Collected | None:
+    async def _collect(self, seat: Seat) -> Collected | None:
         board = seat.board
         try:
             offset = await measure_offset(board)
@@ -432,43 +340,3 @@ class _Run:
             self._tell(f"{error}; what it has written stays there, `fadelab boards collect`")
             return None
         return Collected(board.device, folder, tuple(seat.offsets))
-
-
-async def _serving(channel: grpc.aio.Channel, what: str) -> None:
-    """Wait until somebody serves at a channel. Raises FadelabError."""
-    stub = health_pb2_grpc.HealthStub(channel)
-    try:
-        await stub.Check(  # type: ignore[attr-defined]
-            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=_READY_S
-        )
-    except grpc.aio.AioRpcError as error:
-        raise FadelabError(
-            ExitCode.COMPONENT_FAILED, f"{what} does not answer: {error.code().name}"
-        ) from None
-
-
-async def _unless_over(process: BoardProcess, work: Coroutine[None, None, None]) -> None:
-    """Wait for ``work``; BoardError if the process ends before."""
-    task = asyncio.create_task(work)
-    ended = asyncio.create_task(process.ended())
-    try:
-        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            raise BoardError(ended.result() or f"{process.what} ended before it was of use")
-        task.result()
-    finally:
-        for one in (task, ended):
-            one.cancel()
-        await asyncio.gather(task, ended, return_exceptions=True)
-
-
-async def _end_here(process: Process) -> None:
-    """End a process of this machine: ask, wait, insist."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), _FAREWELL_S / 3)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
