@@ -1,6 +1,6 @@
 """The experiment file: YAML in, one validated model out, errors as sentences."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -177,23 +177,37 @@ def load_experiment(
         _apply(tree, override)
     if seed is not None:
         tree["seed"] = seed
+    return check_experiment(tree, str(path))
+
+
+def check_experiment(tree: Mapping[str, object], source: str) -> Experiment:
+    """Check an experiment's keys and values.
+
+    Args:
+        tree: as in an experiment file.
+        source: what the sentences about mistakes begin with.
+
+    Raises:
+        FadelabError: USAGE, naming the key, what was given and what is allowed.
+
+    """
     try:
         experiment = Experiment.model_validate(tree)
         # Some settings can only be judged together, such as listed places and their number.
         link_source(experiment.radio, experiment.devices.count, experiment.seed)
     except ValidationError as error:
-        raise FadelabError(ExitCode.USAGE, describe(error, str(path), Experiment)) from None
+        raise FadelabError(ExitCode.USAGE, describe(error, source, Experiment)) from None
     except OSError as error:
         raise FadelabError(
-            ExitCode.USAGE, f"{path}: cannot read {error.filename}: {error.strerror}."
+            ExitCode.USAGE, f"{source}: cannot read {error.filename}: {error.strerror}."
         ) from None
     except ValueError as error:
-        raise FadelabError(ExitCode.USAGE, f"{path}: {error}.") from None
+        raise FadelabError(ExitCode.USAGE, f"{source}: {error}.") from None
     return experiment
 
 
-def read_yaml(path: Path) -> dict[str, object]:
-    """Return the keys and values of a configuration file.
+def read_yaml(path: Path, kind: str = "experiment") -> dict[str, object]:
+    """Return the keys and values of a configuration file of that kind.
 
     Raises:
         FadelabError: USAGE, if it cannot be read or is not YAML with keys and values.
@@ -202,7 +216,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError:
-        raise FadelabError(ExitCode.USAGE, f"there is no experiment file {path}") from None
+        raise FadelabError(ExitCode.USAGE, f"there is no {kind} file {path}") from None
     except OSError as error:
         raise FadelabError(ExitCode.USAGE, f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -251,12 +265,22 @@ def _apply(tree: dict[str, object], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         raise FadelabError(ExitCode.USAGE, f"--set {key}: {text!r} is not a YAML value") from None
+    put_setting(tree, key, value, f"--set {key}")
+
+
+def put_setting(tree: dict[str, object], key: str, value: object, source: str) -> None:
+    """Replace or add one setting of an experiment; ``key`` is its path with dots.
+
+    Raises:
+        FadelabError: USAGE, beginning with ``source``, if the path leads through a value.
+
+    """
     *parents, last = key.split(".")
     node = tree
     for part in parents:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise FadelabError(ExitCode.USAGE, f"--set {key}: '{part}' is a value, not a section")
+            raise FadelabError(ExitCode.USAGE, f"{source}: '{part}' is a value, not a section")
         node = child
     node[last] = value
 

@@ -168,6 +168,10 @@ def _place(item: ErrorDetails, schema: _Node) -> tuple[str, _Node]:
         elif isinstance(properties, Mapping) and part in properties:
             key += f".{part}" if key else part
             node = _resolve(properties[part], schema)
+        elif node.get("additionalProperties"):
+            # Names that the file's author has chosen.
+            key += f".{part}" if key else part
+            node = _resolve(node["additionalProperties"], schema)
     if unknown:
         key += f".{location[-1]}" if key else str(location[-1])
     return key, node

@@ -14,7 +14,17 @@ from typer.testing import CliRunner
 from fadelab.cli.app import app
 from fadelab.exit_codes import ExitCode, FadelabError
 
-VERBS = [["run"], ["report"], ["doctor"], ["certs"], ["server"], ["agent"], ["link", "calibrate"]]
+VERBS = [
+    ["run"],
+    ["report"],
+    ["sweep"],
+    ["compare"],
+    ["doctor"],
+    ["certs"],
+    ["server"],
+    ["agent"],
+    ["link", "calibrate"],
+]
 
 
 def call(*arguments: object) -> tuple[int, str]:

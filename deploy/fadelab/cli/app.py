@@ -10,6 +10,8 @@ from fadelab.exit_codes import ExitCode, FadelabError
 _VERBS = {
     "run": "fadelab.cli.run:run",
     "report": "fadelab.cli.run:report",
+    "sweep": "fadelab.cli.sweep:sweep",
+    "compare": "fadelab.cli.compare:compare",
     "doctor": "fadelab.cli.machine:doctor",
     "server": "fadelab.cli.processes:server",
     "agent": "fadelab.cli.processes:agent",

@@ -27,9 +27,12 @@ def sockets_dir() -> Iterator[Path]:
     """
     remove_dead_sockets_dirs()
     folder = Path(tempfile.mkdtemp(prefix=_SOCKETS_PREFIX))
-    lock = (folder / _LOCK).open("w")
+    # It gets its name when it is held: another run that starts now must not take it for a dead one's.
+    nameless = folder / f"{_LOCK}.new"
+    lock = nameless.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        nameless.rename(folder / _LOCK)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Write ``report.html``."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def write_report(path: Path, run: Run) -> None:
 
 def build_page(run: Run) -> str:
     """Return the page's HTML."""
+    title = f"{run.summary.name} · Fadelab"
+    return build_document(title, [section(run) for section in _SECTIONS])
+
+
+def build_document(title: str, sections: Sequence[str]) -> str:
+    """Return a self-contained page in the report's style with sortable tables."""
     here = files("fadelab.report")
     style = Markup((here / "report.css").read_text(encoding="utf-8"))
     script = Markup((here / "report.js").read_text(encoding="utf-8"))
@@ -55,10 +62,10 @@ def build_page(run: Run) -> str:
         "head",
         Markup('<meta charset="utf-8">\n'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">\n'),
-        tag("title", f"{run.summary.name} · Fadelab"),
+        tag("title", title),
         tag("style", style),
     )
-    main = tag("main", *(section(run) for section in _SECTIONS))
+    main = tag("main", *sections)
     return "<!doctype html>\n" + tag(
         "html", head, tag("body", main, tag("script", script)), lang="en"
     )

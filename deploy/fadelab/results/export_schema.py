@@ -10,15 +10,21 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from fadelab.cli.processes import AgentFile
+from fadelab.compare.schema import Comparison
 from fadelab.experiment import Experiment
 from fadelab.results.schema import Summary
+from fadelab.sweep.file import SweepFile
+from fadelab.sweep.record import SweepRecord
 from fadelab_server.config import ServerConfig
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "agent.schema.json": AgentFile,
+    "compare.schema.json": Comparison,
     "experiment.schema.json": Experiment,
     "server.schema.json": ServerConfig,
     "summary.schema.json": Summary,
+    "sweep.schema.json": SweepFile,
+    "sweep-record.schema.json": SweepRecord,
 }
 """Which model each published file describes."""
 

@@ -1,0 +1,1 @@
+"""Runs beside one another: means, paired differences and their intervals, tables and plots."""

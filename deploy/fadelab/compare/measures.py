@@ -1,0 +1,206 @@
+"""What runs are compared by: one number per run, each with a name, a unit and a direction."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.results.schema import CurvePoint, Summary, TaskResult
+
+_SLACK_S = 0.5
+"""A run may end a little before its planned duration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number of a run."""
+
+    key: str
+    """Its name, after the task's where a run has several tasks."""
+    title: str
+    unit: str
+    task: str | None
+    higher_is_better: bool | None
+    """None where neither is."""
+    of: Callable[[Summary], float | None]
+    """None where a run has no such number, for example never reached a target."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """A measure of what was learned."""
+
+    title: str
+    unit: str
+    higher_is_better: bool | None
+    """None: as the task's metric."""
+    of: Callable[[Summary, TaskResult, float], float | None]
+    argument: str | None = None
+    """What stands behind the colon."""
+
+
+def _final(_: Summary, task: TaskResult, __: float) -> float | None:
+    return task.final
+
+
+def _best(_: Summary, task: TaskResult, __: float) -> float | None:
+    return task.best
+
+
+def _versions(_: Summary, task: TaskResult, __: float) -> float:
+    return float(task.versions)
+
+
+def _at(summary: Summary, task: TaskResult, t_s: float) -> float | None:
+    if t_s > summary.duration_s + _SLACK_S:
+        return None
+    return value_at(task.curve, t_s)
+
+
+def _mean(summary: Summary, task: TaskResult, _: float) -> float | None:
+    """Return the metric's mean over emulated time; each version counts until the next."""
+    starts_s = [point.t_s for point in task.curve]
+    if not starts_s or summary.duration_s <= starts_s[0]:
+        return None
+    weights_s = np.diff([*starts_s, max(summary.duration_s, starts_s[-1])])
+    return float(np.average([point.value for point in task.curve], weights=weights_s))
+
+
+def _time_to(_: Summary, task: TaskResult, target: float) -> float | None:
+    reached = _first_reaching(task, target)
+    return None if reached is None else reached.t_s
+
+
+def _bytes_to(_: Summary, task: TaskResult, target: float) -> float | None:
+    reached = _first_reaching(task, target)
+    return None if reached is None else reached.wire_up_bytes / 1e6
+
+
+def _first_reaching(task: TaskResult, target: float) -> CurvePoint | None:
+    for point in task.curve:
+        if point.value >= target if task.higher_is_better else point.value <= target:
+            return point
+    return None
+
+
+def value_at(curve: Sequence[CurvePoint], t_s: float) -> float | None:
+    """Return the metric of the version in force at an emulated time; None before the first."""
+    published = [point.value for point in curve if point.t_s <= t_s]
+    return published[-1] if published else None
+
+
+_TARGET = "a value of the metric"
+_COST = False
+"""Less of it is better."""
+
+_LEARNED = {
+    "final": _Learned("final {metric}", "", None, _final),
+    "best": _Learned("best {metric}", "", None, _best),
+    "mean": _Learned("mean {metric} over time", "", None, _mean),
+    "at": _Learned("{metric} after {x:g} s", "", None, _at, "emulated seconds"),
+    "time_to": _Learned("time to {metric} {x:g}", "s", _COST, _time_to, _TARGET),
+    "bytes_to": _Learned("uplink wire bytes to {metric} {x:g}", "MB", _COST, _bytes_to, _TARGET),
+    "versions": _Learned("versions published", "", None, _versions),
+}
+
+
+def _energy_j(summary: Summary) -> float:
+    joules = summary.total.joules
+    return joules.compute + joules.uplink + joules.downlink
+
+
+def _mean_of(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _of_run(
+    key: str,
+    title: str,
+    unit: str,
+    of: Callable[[Summary], float | None],
+    *,
+    higher_is_better: bool | None = False,
+) -> Measure:
+    return Measure(key, title, unit, None, higher_is_better, of)
+
+
+_RUN = (
+    _of_run("wire_up", "uplink on the wire", "MB", lambda s: s.total.bytes.up.wire / 1e6),
+    _of_run("wire_down", "downlink on the wire", "MB", lambda s: s.total.bytes.down.wire / 1e6),
+    _of_run("payload_up", "uplink payload", "MB", lambda s: s.total.bytes.up.payload / 1e6),
+    _of_run("energy", "energy", "J", _energy_j),
+    _of_run("energy_compute", "compute energy", "J", lambda s: s.total.joules.compute),
+    _of_run("energy_up", "uplink energy", "J", lambda s: s.total.joules.uplink),
+    _of_run(
+        "staleness", "mean staleness", "versions", lambda s: _mean_of(s.total.staleness.versions)
+    ),
+    _of_run(
+        "staleness_s", "mean staleness in time", "s", lambda s: _mean_of(s.total.staleness.seconds)
+    ),
+    _of_run(
+        "uploads",
+        "uploads completed",
+        "",
+        lambda s: float(s.total.updates.complete),
+        higher_is_better=None,
+    ),
+    _of_run("wall", "wall time", "s", lambda s: s.wall_s, higher_is_better=None),
+)
+
+ALWAYS = ("wire_up", "wire_down", "energy", "staleness", "staleness_s", "uploads", "wall")
+"""The measures that every comparison shows besides those that were asked for."""
+
+
+def metric_names() -> str:
+    """Return all names that can be asked for, in one line."""
+    learned = [f"{name}:X" if rule.argument else name for name, rule in _LEARNED.items()]
+    return ", ".join([*learned, *(measure.key for measure in _RUN)])
+
+
+def measures_of(metric: str, tasks: dict[str, TaskResult]) -> Iterator[Measure]:
+    """Yield what a metric's name stands for: of what was learned, one measure for each task.
+
+    Raises:
+        FadelabError: USAGE, if there is no such metric or its number is missing.
+
+    """
+    name, colon, argument = metric.partition(":")
+    for measure in _RUN:
+        if measure.key == metric:
+            yield measure
+            return
+    rule = _LEARNED.get(name)
+    if rule is None:
+        raise FadelabError(ExitCode.USAGE, f"there is no metric '{metric}'; {metric_names()}")
+    if (rule.argument is None) != (not colon):
+        wanted = f"{name}:X, X being {rule.argument}" if rule.argument else f"{name} alone"
+        raise FadelabError(ExitCode.USAGE, f"--metric {metric}: expected {wanted}")
+    x = _number(metric, argument) if rule.argument is not None else 0.0
+    for task, result in tasks.items():
+        better = result.higher_is_better if not rule.unit else rule.higher_is_better
+        yield Measure(
+            f"{task}/{metric}" if len(tasks) > 1 else metric,
+            (f"{task}: " if len(tasks) > 1 else "") + rule.title.format(metric=result.metric, x=x),
+            rule.unit,
+            task,
+            None if name == "versions" else better,
+            partial(_learned, rule.of, task, x),
+        )
+
+
+def _learned(
+    of: Callable[[Summary, TaskResult, float], float | None], task: str, x: float, summary: Summary
+) -> float | None:
+    return of(summary, summary.tasks[task], x)
+
+
+def _number(metric: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise FadelabError(ExitCode.USAGE, f"--metric {metric}: '{text}' is not a number")
+    return value

@@ -1,0 +1,1 @@
+"""Many runs of one experiment: grid points, variants and paired seeds, resumable."""
