@@ -61,16 +61,19 @@ def run_on_boards(
     check_fit(experiment, inventory)
     with sockets_dir() as sockets:
         plan = _plan(experiment, run_dir, sockets, command_mono_s)
+        real = [
+            device
+            for device, board in enumerate(inventory.boards)
+            if not isinstance(inventory.profile(board).link, EmulatedLink)
+        ]
         manifest = {
             **build_manifest(plan),
             "deployment": "boards",
             "boards": [board.name for board in inventory.boards],
-            "real_links": [
-                device
-                for device, board in enumerate(inventory.boards)
-                if not isinstance(inventory.profile(board).link, EmulatedLink)
-            ],
+            "real_links": real,
         }
+        if len(real) == len(inventory.boards):
+            manifest["backend"] = None
         write_json(run_dir / "manifest.json", manifest)
         failure = asyncio.run(_Run(plan, inventory, sockets, observer, tell).see_through())
         if failure is not None:
