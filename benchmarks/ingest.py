@@ -51,7 +51,9 @@ from fadelab_proto.packet import parse_packet
 from fadelab_proto.wire import (
     SERVICE,
     channel_options,
+    frame_whole_upload,
     parse_upload_part,
+    parse_whole_upload,
     serialize_part,
     server_options,
 )
@@ -62,7 +64,6 @@ AT_ONCE = 8
 BARE = ("gRPC alone", "and adding")
 PAYLOAD_BYTES = (1 << 20) - 64
 SAMPLES = 600
-Upload = grpc.aio.StreamStreamMultiCallable[Message | bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -211,19 +212,28 @@ def run_server(
 async def run_bare_server(dimension: int, kind: str, tell: int) -> None:
     total = np.zeros(dimension, dtype=np.float32)
 
+    def take(part: object) -> None:
+        if kind == BARE[1] and isinstance(part, memoryview):
+            packet = parse_packet(part)
+            decode(packet.codec, packet.payload, first=packet.first, count=packet.count).add_to(
+                total, SAMPLES
+            )
+
     async def read_all(stream: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
         async for message in stream:
-            part = parse_upload_part(message)
-            if kind == BARE[1] and isinstance(part, memoryview):
-                packet = parse_packet(part)
-                decode(packet.codec, packet.payload, first=packet.first, count=packet.count).add_to(
-                    total, SAMPLES
-                )
+            take(parse_upload_part(message))
         yield b""
+
+    async def read_one(message: bytes, _: object) -> bytes:
+        take(parse_whole_upload(message)[1])
+        return b""
 
     keep_freed_memory()
     server = grpc.aio.server(options=server_options())
-    handlers = {"UploadUpdate": grpc.stream_stream_rpc_method_handler(read_all)}
+    handlers = {
+        "UploadUpdate": grpc.stream_stream_rpc_method_handler(read_all),
+        "UploadWhole": grpc.unary_unary_rpc_method_handler(read_one),
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -247,6 +257,32 @@ class Instant(NamedTuple):
     def now(cls, server: int) -> "Instant":
         """Read the clocks of the server's and of this process."""
         return cls(time.monotonic(), cpu_s(server), cpu_s(os.getpid()))
+
+
+class Uploads:
+    """The two calls that carry updates, and which of them a device uses on a fast link."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stream: grpc.aio.StreamStreamMultiCallable[Message | bytes, bytes] = (
+            channel.stream_stream(f"/{SERVICE}/UploadUpdate", request_serializer=serialize_part)
+        )
+        self._whole: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            f"/{SERVICE}/UploadWhole"
+        )
+
+    async def send(self, update: EncodedUpdate) -> bytes:
+        """Send an update; return the last reply."""
+        if len(update.packets) == 1:
+            return await self._whole(frame_whole_upload(update.header, update.packets[0]))
+        call = self._stream()
+        await call.write(pb.UploadPart(header=update.header))
+        for packet in update.packets:
+            await call.write(packet)
+        await call.done_writing()
+        last = b""
+        async for reply in call:
+            last = reply
+        return last
 
 
 class Sender:
@@ -300,15 +336,11 @@ class Sender:
             return rate
 
     async def _measured(self, channel: grpc.aio.Channel) -> Rate:
-        upload = channel.stream_stream(
-            f"/{SERVICE}/UploadUpdate",
-            request_serializer=serialize_part,
-            response_deserializer=None,
-        )
-        await self._round(upload)  # memory is asked for, connections stand
+        uploads = Uploads(channel)
+        await self._round(uploads)  # memory is asked for, connections stand
         wall_s, server_s, sender_s, updates = 0.0, 0.0, 0.0, 0
         while wall_s < self._arguments.seconds:
-            before = await self._round(upload)
+            before = await self._round(uploads)
             after = Instant.now(self._server)
             wall_s += after.wall_s - before.wall_s
             server_s += after.server_s - before.server_s
@@ -319,11 +351,11 @@ class Sender:
             updates / wall_s, per_update * server_s, per_update * sender_s, peak_mib(self._server)
         )
 
-    async def _round(self, upload: Upload) -> "Instant":
+    async def _round(self, uploads: Uploads) -> "Instant":
         """Upload for all devices; return when it began."""
         updates = [self._update(device) for device in range(len(self._sessions))]
         before = Instant.now(self._server)
-        await asyncio.gather(*(self._one(upload, update) for update in updates))
+        await asyncio.gather(*(self._one(uploads, update) for update in updates))
         self._version += 1
         return before
 
@@ -340,18 +372,11 @@ class Sender:
         )
         return encode_update(identity, self._encoding)
 
-    async def _one(self, upload: Upload, update: EncodedUpdate) -> None:
+    async def _one(self, uploads: Uploads, update: EncodedUpdate) -> None:
         async with self._gate:
-            call = upload()
-            await call.write(pb.UploadPart(header=update.header))
-            for packet in update.packets:
-                await call.write(packet)
-            await call.done_writing()
-            last = b""
-            async for reply in call:
-                last = reply
-            if last and pb.UploadReply.FromString(last).status != pb.UPLOAD_STATUS_COMPLETE:
-                raise RuntimeError(f"the server answered {pb.UploadReply.FromString(last)}")
+            last = await uploads.send(update)
+        if last and pb.UploadReply.FromString(last).status != pb.UPLOAD_STATUS_COMPLETE:
+            raise RuntimeError(f"the server answered {pb.UploadReply.FromString(last)}")
 
 
 if __name__ == "__main__":

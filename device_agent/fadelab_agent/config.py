@@ -5,10 +5,11 @@ in milliseconds.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from fadelab_agent.metric import ACCURACY, DISPLACEMENT, Metric
 from fadelab_proto.config import StrictModel
 
 
@@ -37,29 +38,81 @@ class Cnn466kModel(StrictModel):
     kind: Literal["cnn_466k"] = "cnn_466k"
 
 
-ModelConfig = Annotated[
-    LogisticModel | MlpModel | Cnn462kModel | Cnn466kModel, Field(discriminator="kind")
-]
+class Cnn6ConvModel(StrictModel):
+    """Six convolutions with group normalisation and pooling, and one dense layer.
 
-TaskName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "svhn"]
+    The layers that the mobility papers name for CIFAR-10. They give no widths: here the pairs of
+    convolutions have ``channels``, twice and four times as many, 308 394 parameters on CIFAR-10
+    with 32.
+    """
+
+    kind: Literal["cnn_6conv"] = "cnn_6conv"
+    channels: int = Field(default=32, ge=8, le=256, multiple_of=8)
+
+
+class TrackMlpModel(StrictModel):
+    """A perceptron with two hidden ReLU layers that corrects motion at constant velocity."""
+
+    kind: Literal["track_mlp"] = "track_mlp"
+    hidden: PositiveInt = Field(default=128, le=4096)
+
+
+class TrackLstmModel(StrictModel):
+    """An LSTM of ``hidden`` units that corrects motion at constant velocity."""
+
+    kind: Literal["track_lstm"] = "track_lstm"
+    hidden: PositiveInt = Field(default=64, le=1024)
+
+
+PictureModel = LogisticModel | MlpModel | Cnn462kModel | Cnn466kModel | Cnn6ConvModel
+TrackModel = TrackMlpModel | TrackLstmModel
+ModelConfig = Annotated[PictureModel | TrackModel, Field(discriminator="kind")]
+
+TaskName = Literal[
+    "digits", "mnist", "fashion_mnist", "cifar10", "svhn", "synthetic_tracks", "argoverse"
+]
+_TRACK_TASKS: frozenset[TaskName] = frozenset({"synthetic_tracks", "argoverse"})
+_TASKS_WITHOUT_FILES: frozenset[TaskName] = frozenset({"digits", "synthetic_tracks"})
 
 
 class TaskConfig(StrictModel):
     """What is learned: a data set and the model that is fitted to it.
 
-    ``data_dir`` holds your own copies of the data sets; ``digits`` comes with scikit-learn and
-    needs none.
+    ``data_dir`` holds your own copies of the data sets; ``digits`` comes with scikit-learn,
+    ``synthetic_tracks`` is drawn, and both need none. ``train_samples`` and ``test_samples`` limit
+    how many samples are used, by a random choice that is the same in every run.
     """
 
     name: TaskName = "digits"
     model: ModelConfig = MlpModel()
     data_dir: Path = Path("data")
+    train_samples: PositiveInt | None = None
+    test_samples: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _pictures_fit_the_model(self) -> Self:
+    def _model_fits_the_task(self) -> Self:
+        if (self.name in _TRACK_TASKS) != isinstance(self.model, TrackModel):
+            what, fitting = (
+                ("tracks", TrackModel) if self.name in _TRACK_TASKS else ("pictures", PictureModel)
+            )
+            kinds = ", ".join(model.model_fields["kind"].default for model in get_args(fitting))
+            raise ValueError(
+                f"{self.name} consists of {what}, which a model of kind {self.model.kind} cannot "
+                f"take; allowed are {kinds}"
+            )
         if self.name == "digits" and isinstance(self.model, Cnn466kModel):
             raise ValueError("cnn_466k needs pictures of at least 16x16 pixels; digits has 8x8")
         return self
+
+    @property
+    def metric(self) -> Metric:
+        """Return what the quality of the task's models is measured in."""
+        return DISPLACEMENT if self.name in _TRACK_TASKS else ACCURACY
+
+    @property
+    def needs_files(self) -> bool:
+        """Return whether the task reads files from ``data_dir``."""
+        return self.name not in _TASKS_WITHOUT_FILES
 
 
 class IidPartition(StrictModel):

@@ -5,6 +5,7 @@ may take follows from the link's rate as the modem reports it.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -52,6 +53,11 @@ class ProgressWatch:
         self._since_open_s = self._radio.open_s()
         self._allowance_s = 0.0
         self._moved.set()
+
+    def ideal_s(self) -> float:
+        """Return the seconds that a piece takes at the link's present rate."""
+        rate_bps = self._rate_bps()
+        return self._unit_bits / rate_bps if rate_bps > 0 else math.inf
 
     async def guard(self, work: Awaitable[_T]) -> _T:
         """Return the result of ``work``, or cancel it when it stalls.
@@ -102,7 +108,7 @@ class ProgressWatch:
 
         A rate that rises does not blame a piece for the time that passed at the lower one.
         """
-        rate_bps = self._rate_bps()
-        ideal_s = self._unit_bits / rate_bps if rate_bps > 0 else 0.0
-        self._allowance_s = max(self._allowance_s, self._minimum_s + _PATIENCE * ideal_s)
+        ideal_s = self.ideal_s()
+        patience_s = _PATIENCE * ideal_s if ideal_s < math.inf else 0.0
+        self._allowance_s = max(self._allowance_s, self._minimum_s + patience_s)
         return self._allowance_s

@@ -17,10 +17,11 @@ from fadelab_agent.trust import ServerDoor
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.packet import CLASS_OFFSET
-from fadelab_proto.wire import SERVICE, serialize_part
+from fadelab_proto.wire import SERVICE, frame_whole_upload, serialize_part
 
-_UPLOAD = f"/{SERVICE}/UploadUpdate"
+_UPLOAD, _UPLOAD_WHOLE = f"/{SERVICE}/UploadUpdate", f"/{SERVICE}/UploadWhole"
 Call = grpc.aio.StreamStreamCall[Message | bytes, pb.UploadReply]
+WholeCall = grpc.aio.UnaryUnaryMultiCallable[bytes, pb.UploadReply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,12 @@ class UploadWays:
             )
             for dscp, channel in channels.items()
         }
+        self._whole_calls: dict[int, WholeCall] = {
+            dscp: channel.unary_unary(
+                _UPLOAD_WHOLE, response_deserializer=pb.UploadReply.FromString
+            )
+            for dscp, channel in channels.items()
+        }
         self._lanes = tuple(lanes)
 
     @classmethod
@@ -92,6 +99,11 @@ class UploadWays:
     def call(self, dscp: int) -> Call:
         """Open an upload stream on the connection with this mark."""
         return self._calls[dscp](wait_for_ready=True)
+
+    async def send_whole(self, dscp: int, header: pb.UploadHeader, packet: bytes) -> pb.UploadReply:
+        """Send an update of one packet in one message on the connection with this mark."""
+        message = frame_whole_upload(header, packet)
+        return await self._whole_calls[dscp](message, wait_for_ready=True)
 
     def divide(self, packets: Sequence[bytes]) -> list[LaneShare]:
         """Return which packets of an update go where, in the order of their first packets."""

@@ -46,6 +46,8 @@ class Validator:
             AioRpcError: if the server refuses or cannot be reached any more.
 
         """
+        if (baseline := self._work.baseline()) is not None:
+            self._log.write("baseline", task=self._work.name, **baseline._asdict())
         async with grpc.aio.insecure_channel(self._target, options=channel_options()) as channel:
             stub = pb_grpc.OperatorStub(channel)
             radio = WiredRadio(self._clock, rate_up_bps=1e9, rate_down_bps=1e9)

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab_agent.metric import Baseline
+
 F32 = NDArray[np.float32]
 
 
@@ -39,4 +41,8 @@ class TaskWork(Protocol):
 
     def evaluate(self, vector: F32) -> tuple[float, float]:
         """Return loss and metric of ``vector`` on the held-out test set."""
+        ...
+
+    def baseline(self) -> Baseline | None:
+        """Return what a rule that learns nothing achieves there, where there is a usual one."""
         ...

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fadelab_agent.metric import Baseline
 from fadelab_agent.models import build_model
 from fadelab_agent.partition import Indices, partition
 from fadelab_agent.tasks import TaskData, load_task
@@ -39,9 +40,9 @@ class Workbench:
         self.initial: F32 = self.model.vector.copy()
         self.parts = partition(
             config.partition,
-            self.data.train_y.numpy(),
+            self.data.groups.numpy(),
             config.devices,
-            self.data.classes,
+            self.data.group_count,
             config.seed,
         )
         self.layers = tuple(layer.count for layer in self.model.layers)
@@ -99,6 +100,10 @@ class DeviceWork:
         """Return loss and metric on the test set."""
         self._bench.model.load(vector)
         return evaluate(self._bench.model, self._bench.data)
+
+    def baseline(self) -> Baseline | None:
+        """Return what a rule that learns nothing achieves on the test set."""
+        return self._bench.data.baseline()
 
 
 def _layout_hash(model: FlatModel) -> int:

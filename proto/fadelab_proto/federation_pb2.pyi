@@ -752,6 +752,32 @@ class UploadPart(_message.Message):
 Global___UploadPart: _TypeAlias = UploadPart  # noqa: Y015
 
 @_typing.final
+class WholeUpload(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    PACKET_FIELD_NUMBER: _builtins.int
+    packet: _builtins.bytes
+    """That packet."""
+    @_builtins.property
+    def header(self) -> Global___UploadHeader:
+        """As in a stream, with one packet announced."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___UploadHeader | None = ...,
+        packet: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "packet", b"packet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WholeUpload: _TypeAlias = WholeUpload  # noqa: Y015
+
+@_typing.final
 class PacketRange(_message.Message):
     """Packets `first` to `last` of an update, both included, by their sequence numbers."""
 

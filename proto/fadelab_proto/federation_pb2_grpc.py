@@ -205,6 +205,11 @@ class TransferStub:
                 request_serializer=fadelab__proto_dot_federation__pb2.UploadPart.SerializeToString,
                 response_deserializer=fadelab__proto_dot_federation__pb2.UploadReply.FromString,
                 _registered_method=True)
+        self.UploadWhole = channel.unary_unary(
+                '/fadelab.v1.Transfer/UploadWhole',
+                request_serializer=fadelab__proto_dot_federation__pb2.WholeUpload.SerializeToString,
+                response_deserializer=fadelab__proto_dot_federation__pb2.UploadReply.FromString,
+                _registered_method=True)
 
 
 class TransferServicer:
@@ -229,6 +234,15 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadWhole(self, request, context):
+        """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
+        for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+        in a moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TransferServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -240,6 +254,11 @@ def add_TransferServicer_to_server(servicer, server):
             'UploadUpdate': grpc.stream_stream_rpc_method_handler(
                     servicer.UploadUpdate,
                     request_deserializer=fadelab__proto_dot_federation__pb2.UploadPart.FromString,
+                    response_serializer=fadelab__proto_dot_federation__pb2.UploadReply.SerializeToString,
+            ),
+            'UploadWhole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadWhole,
+                    request_deserializer=fadelab__proto_dot_federation__pb2.WholeUpload.FromString,
                     response_serializer=fadelab__proto_dot_federation__pb2.UploadReply.SerializeToString,
             ),
     }
@@ -296,6 +315,33 @@ class Transfer:
             target,
             '/fadelab.v1.Transfer/UploadUpdate',
             fadelab__proto_dot_federation__pb2.UploadPart.SerializeToString,
+            fadelab__proto_dot_federation__pb2.UploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadWhole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fadelab.v1.Transfer/UploadWhole',
+            fadelab__proto_dot_federation__pb2.WholeUpload.SerializeToString,
             fadelab__proto_dot_federation__pb2.UploadReply.FromString,
             options,
             channel_credentials,

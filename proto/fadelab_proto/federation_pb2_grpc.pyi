@@ -97,6 +97,11 @@ class TransferStub:
     Several streams with the same header may carry parts of one update side by side, and classes that
     may lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
+    UploadWhole: _grpc.UnaryUnaryMultiCallable[_federation_pb2.WholeUpload, _federation_pb2.UploadReply]
+    """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
+    for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+    in a moment.
+    """
 
 @_typing.type_check_only
 class TransferAsyncStub(TransferStub):
@@ -111,6 +116,11 @@ class TransferAsyncStub(TransferStub):
     with the outcome; a device that reconnects asks behind its header and sends only what is missing.
     Several streams with the same header may carry parts of one update side by side, and classes that
     may lose packets travel as datagrams beside them; the outcome is told on every stream.
+    """
+    UploadWhole: _aio.UnaryUnaryMultiCallable[_federation_pb2.WholeUpload, _federation_pb2.UploadReply]  # type: ignore[assignment]
+    """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
+    for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+    in a moment.
     """
 
 class TransferServicer(metaclass=_abc_1.ABCMeta):
@@ -135,6 +145,17 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         with the outcome; a device that reconnects asks behind its header and sends only what is missing.
         Several streams with the same header may carry parts of one update side by side, and classes that
         may lose packets travel as datagrams beside them; the outcome is told on every stream.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadWhole(
+        self,
+        request: _federation_pb2.WholeUpload,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.UploadReply, _abc.Awaitable[_federation_pb2.UploadReply]]:
+        """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
+        for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+        in a moment.
         """
 
 def add_TransferServicer_to_server(servicer: TransferServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

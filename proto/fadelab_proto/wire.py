@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.packet import HEADER_BYTES, MAX_PAYLOAD_BYTES
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 NEWEST_VERSION = 0xFFFFFFFF
 SERVICE = "fadelab.v1.Transfer"
 
@@ -24,7 +24,9 @@ MAX_MESSAGE_BYTES = MAX_PAYLOAD_BYTES + HEADER_BYTES + 65536
 MAX_CONTROL_BYTES = 65536
 
 _NEVER_MS = 2**31 - 1
-_PACKET_TAG = 0x12  # field 2, wire type 2 (length-delimited), in UploadPart and ModelPart
+# Wire type 2 (length-delimited): field 2 in UploadPart, ModelPart and WholeUpload, field 1 in the last.
+_PACKET_TAG = 0x12
+_HEADER_TAG = 0x0A
 _Head = TypeVar("_Head", bound=Message)
 
 
@@ -69,7 +71,14 @@ def server_options() -> list[tuple[str, int]]:
 
 def frame_packet(packet: bytes) -> bytes:
     """Return an ``UploadPart`` or ``ModelPart`` that holds ``packet``."""
-    return b"".join((_packet_prefix(len(packet)), packet))
+    return b"".join((_prefix(_PACKET_TAG, len(packet)), packet))
+
+
+def frame_whole_upload(header: pb.UploadHeader, packet: bytes) -> bytes:
+    """Return a ``WholeUpload`` of these."""
+    head = header.SerializeToString()
+    tags = _prefix(_HEADER_TAG, len(head)), _prefix(_PACKET_TAG, len(packet))
+    return b"".join((tags[0], head, tags[1], packet))
 
 
 def serialize_part(part: Message | bytes) -> bytes:
@@ -100,6 +109,21 @@ def parse_upload_part(
     raise FramingError("an upload message holds neither a header nor one whole packet")
 
 
+def parse_whole_upload(data: bytes) -> tuple[pb.UploadHeader, memoryview]:
+    """Return the header and a view of the packet of a ``WholeUpload``.
+
+    Raises:
+        FramingError: if ``data`` is not a header and then a packet.
+
+    """
+    if not data or data[0] != _HEADER_TAG:
+        raise FramingError("an update in one message must begin with its header")
+    begin, end = _extent(data, 0)
+    if end >= len(data) or data[end] != _PACKET_TAG:
+        raise FramingError("an update's header is not followed by its packet")
+    return _parse(pb.UploadHeader(), data[begin:end]), _rest(data, end)
+
+
 def parse_model_part(data: bytes) -> pb.ModelInfo | memoryview:
     """Return the info or a view of the packet of a ``ModelPart``.
 
@@ -124,8 +148,8 @@ def _parse(message: _Head, data: bytes) -> _Head:
     return message
 
 
-def _packet_prefix(length: int) -> bytes:
-    prefix = bytearray((_PACKET_TAG,))
+def _prefix(tag: int, length: int) -> bytes:
+    prefix = bytearray((tag,))
     while length >= 0x80:
         prefix.append((length & 0x7F) | 0x80)
         length >>= 7
@@ -137,14 +161,24 @@ def _packet_view(data: bytes) -> memoryview | None:
     """Return the packet if ``data`` is exactly one tag, one minimal length and that many bytes."""
     if not data or data[0] != _PACKET_TAG:
         return None
+    return _rest(data, 0)
+
+
+def _rest(data: bytes, tag_at: int) -> memoryview:
+    """Return the field whose tag stands there; the message must end with it."""
+    begin, end = _extent(data, tag_at)
+    if end != len(data):
+        raise FramingError("a packet's declared length does not match the message that holds it")
+    return memoryview(data)[begin:]
+
+
+def _extent(data: bytes, tag_at: int) -> tuple[int, int]:
+    """Return where the length-delimited field begins whose tag stands there, and where it ends."""
     length = shift = 0
-    for position in range(1, min(len(data), 6)):
+    for position in range(tag_at + 1, min(len(data), tag_at + 6)):
         byte = data[position]
         length |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            body = memoryview(data)[position + 1 :]
-            if len(body) == length:
-                return body
-            break
-    raise FramingError("a packet's declared length does not match the message that holds it")
+            return position + 1, position + 1 + length
+    raise FramingError("a message ends within a declared length, or declares one beyond 4 GiB")

@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -49,7 +50,7 @@ class Server:
         self._ledger = TcpLedger()
         self._clock = clock
         self._gatekeeper = Gatekeeper(config)
-        self._data = grpc.aio.server(options=server_options(), interceptors=(MessageGuard(log),))
+        self._data = grpc.aio.server(options=server_options())
         self._local = grpc.aio.server(options=server_options())
         self._datagrams: DatagramIntake | None = None
 
@@ -64,12 +65,14 @@ class Server:
         trust = self._config.trust
         credentials = None if trust is None else server_credentials(trust)
         await self.federation.begin()
-        for server, trusted in ((self._data, False), (self._local, True)):
+        # The generated functions call what it has of a server.
+        guarded = cast("grpc.aio.Server", MessageGuard(self._data, self.federation.log))
+        for server, trusted in ((guarded, False), (self._local, True)):
             transfer = TransferService(self.federation, trusted=trusted)
             server.add_generic_rpc_handlers((transfer.handler(),))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         service = FederationService(self.federation, self._gatekeeper)
-        pb_grpc.add_FederationServicer_to_server(service, self._data)
+        pb_grpc.add_FederationServicer_to_server(service, guarded)
         pb_grpc.add_OperatorServicer_to_server(self._operator, self._local)
         port = _listen(
             self._data,

@@ -6,12 +6,13 @@ import grpc
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.codecs import CodecError
-from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet
+from fadelab_proto.packet import MAX_PACKETS, MAX_PAYLOAD_BYTES, Packet, PacketError
 from fadelab_proto.wire import (
     NEWEST_VERSION,
     SERVICE,
     FramingError,
     parse_upload_part,
+    parse_whole_upload,
     serialize_part,
 )
 from fadelab_server.assembly import UpdateAssembly
@@ -46,7 +47,7 @@ class UploadRefusedError(Exception):
 
 
 class TransferService:
-    """Serve ``FetchModel`` and ``UploadUpdate`` from a :class:`Federation`.
+    """Serve ``FetchModel``, ``UploadUpdate`` and ``UploadWhole`` from a :class:`Federation`.
 
     Args:
         federation: the run.
@@ -70,6 +71,11 @@ class TransferService:
                 ),
                 "UploadUpdate": grpc.stream_stream_rpc_method_handler(
                     self.upload_update,
+                    request_deserializer=None,
+                    response_serializer=pb.UploadReply.SerializeToString,
+                ),
+                "UploadWhole": grpc.unary_unary_rpc_method_handler(
+                    self.upload_whole,
                     request_deserializer=None,
                     response_serializer=pb.UploadReply.SerializeToString,
                 ),
@@ -132,17 +138,8 @@ class TransferService:
         try:
             async for reply in self._receive(messages):
                 yield reply
-        except UploadRefusedError as refusal:
-            if refusal.status in _MALFORMED:
-                self._federation.log.write(
-                    "stream_refused",
-                    status=pb.UploadStatus.Name(refusal.status),
-                    reason=str(refusal),
-                    peer=context.peer(),
-                )
-            yield pb.UploadReply(status=refusal.status, reason=str(refusal))
-        except CheckpointError as error:
-            yield pb.UploadReply(status=pb.UPLOAD_STATUS_REFUSED_STORAGE, reason=str(error))
+        except (UploadRefusedError, CheckpointError) as refusal:
+            yield self._refused(refusal, context)
         # A call that ends while the device is still sending fails on the device's side, and gRPC
         # drops the reply with it. The device hears the reply at once and stops sending itself.
         try:
@@ -150,6 +147,51 @@ class TransferService:
                 pass
         finally:
             messages.close()
+
+    async def upload_whole(self, data: bytes, context: Context) -> pb.UploadReply:
+        """Receive an update whose only packet comes with its header."""
+        try:
+            return await self._receive_whole(data)
+        except (UploadRefusedError, CheckpointError) as refusal:
+            return self._refused(refusal, context)
+
+    def _refused(
+        self, refusal: UploadRefusedError | CheckpointError, context: Context
+    ) -> pb.UploadReply:
+        if isinstance(refusal, CheckpointError):
+            status = pb.UPLOAD_STATUS_REFUSED_STORAGE
+        else:
+            status = refusal.status
+        if status in _MALFORMED:
+            self._federation.log.write(
+                "stream_refused",
+                status=pb.UploadStatus.Name(status),
+                reason=str(refusal),
+                peer=context.peer(),
+            )
+        return pb.UploadReply(status=status, reason=str(refusal))
+
+    async def _receive_whole(self, data: bytes) -> pb.UploadReply:
+        try:
+            header, packet = parse_whole_upload(data)
+        except FramingError as error:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
+        session = self._check_session(header)
+        if self._already_taken(header, session.device):
+            return await self._duplicate(header, session.device)
+        base = self._check_header(header, session)
+        if header.packets != 1 or header.datagram_classes:
+            raise UploadRefusedError(
+                pb.UPLOAD_STATUS_REFUSED_SHAPE,
+                f"one message holds one packet, the update has {header.packets}, "
+                f"and datagrams of {len(header.datagram_classes)} classes",
+            )
+        assembly = self._federation.open_upload(header, session, base)
+        try:
+            self._federation.add_packet(assembly, packet)
+        except PacketError as error:
+            raise UploadRefusedError(pb.UPLOAD_STATUS_REFUSED_PACKET, str(error)) from error
+        return await self._finish(assembly)
 
     async def _receive(self, stream: Messages) -> AsyncIterator[pb.UploadReply]:
         header = await _read_header(stream)

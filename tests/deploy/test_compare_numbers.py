@@ -175,11 +175,15 @@ def test_what_was_learned_by_hand(metric: str, value: float | None) -> None:
 
 def test_a_metric_that_shall_fall_is_reached_from_above() -> None:
     summary = summary_of({0.0: 5.0, 10.0: 2.0, 20.0: 1.0})
-    task = summary.tasks["digits"].model_copy(update={"higher_is_better": False, "metric": "ade_m"})
+    task = summary.tasks["digits"].model_copy(
+        update={"higher_is_better": False, "metric": "ADE", "unit": "m"}
+    )
     summary = summary.model_copy(update={"tasks": {"digits": task}})
     (final,) = measures_of("final", summary.tasks)
     (reached,) = measures_of("time_to:2", summary.tasks)
-    assert (final.title, final.higher_is_better) == ("final ade_m", False)
+    assert (final.title, final.unit, final.higher_is_better) == ("final ADE", "m", False)
+    (versions,) = measures_of("versions", summary.tasks | {"digits": task})
+    assert (versions.unit, versions.higher_is_better) == ("", None)
     assert reached.of(summary) == 10.0
 
 

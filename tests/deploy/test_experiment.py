@@ -128,7 +128,8 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
             "task.name=dogs",
             (
                 "'task.name' is 'dogs'; "
-                "it must be 'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'svhn'."
+                "it must be 'digits', 'mnist', 'fashion_mnist', 'cifar10', 'svhn', "
+                "'synthetic_tracks' or 'argoverse'."
             ),
         ),
         ("radio.area_m=[600]", "'radio.area_m[1]' is missing: [600] is too short a list."),
@@ -152,6 +153,13 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         ("name=", "'name' is empty; it must be text."),
         ("task.data_dir=5", "'task.data_dir' is 5; it must be text."),
+        (
+            "task.name=synthetic_tracks",
+            (
+                "'task': synthetic_tracks consists of tracks, which a model of kind mlp cannot take; "
+                "allowed are track_mlp, track_lstm."
+            ),
+        ),
         (
             "radio.base_station_m=[700, 1]",
             "'radio': the base station at (700, 1) stands outside the area of 600 m x 600 m.",

@@ -33,7 +33,7 @@ def test_each_image_holds_only_what_its_target_needs(tmp_path: Path) -> None:
     server, agent, emulator = (
         requirements(tmp_path, target) for target in ("server", "agent", "emulator")
     )
-    for heavy in ("torch", "scikit-learn", "scipy", "pyroute2", "docker", "matplotlib"):
+    for heavy in ("torch", "scikit-learn", "pyroute2", "docker", "matplotlib"):
         assert heavy not in server
     assert "torch" in agent
     assert "pyroute2" not in agent

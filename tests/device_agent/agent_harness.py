@@ -21,6 +21,7 @@ from tests.server.harness import (
 )
 
 from fadelab_agent.agent import AgentConfig
+from fadelab_agent.metric import Baseline
 from fadelab_agent.radio import LinkView
 from fadelab_agent.work import Trained
 from fadelab_proto.clock import SystemClock
@@ -137,6 +138,9 @@ class FakeWork:
 
     def evaluate(self, vector: F32) -> tuple[float, float]:
         return float(np.mean(vector)), 0.25
+
+    def baseline(self) -> Baseline | None:
+        return None
 
 
 class Proxy:

@@ -38,7 +38,9 @@ from fadelab_agent.encoded_update import EncodedUpdate
 from fadelab_agent.progress import StalledError
 from fadelab_agent.radio import Radio
 from fadelab_agent.uplink import SessionLostError, Uplink, UploadOutcome
+from fadelab_agent.upload_ways import UploadWays
 from fadelab_proto import federation_pb2 as pb
+from fadelab_proto.codecs import TopK
 
 DELTA = np.linspace(-3, 3, LARGE, dtype=np.float32)
 PACKETS = 100
@@ -56,7 +58,11 @@ def large_update(device: Device) -> EncodedUpdate:
 
 @asynccontextmanager
 async def uplink(
-    folder: Path, channel: grpc.aio.Channel, *, radio: Radio | None = None, stall_s: float = 30.0
+    folder: Path,
+    channel: grpc.aio.Channel | UploadWays,
+    *,
+    radio: Radio | None = None,
+    stall_s: float = 30.0,
 ) -> AsyncIterator[Uplink]:
     with agent_log(folder) as log:
         yield Uplink(
@@ -105,6 +111,69 @@ def test_a_complete_upload(tmp_path: Path) -> None:
             assert (outcome.attempts, outcome.staleness, outcome.newest_version) == (1, 0, 1)
             assert the_upload(tmp_path)["duplicates"] == 0
             np.testing.assert_allclose(newest(server), mixed_in(), atol=1e-6)
+
+    go(scenario)
+
+
+def small_update(device: Device) -> EncodedUpdate:
+    """Return an update of one packet, of some 350 bytes."""
+    return encoded(make_update(DELTA, session=device.session, codec=TopK(60)))
+
+
+@pytest.mark.parametrize(("rate_bps", "messages"), [(1e9, 1), (1e3, 0)], ids=["fast", "slow"])
+def test_an_update_that_takes_a_moment_goes_in_one_message(
+    tmp_path: Path, rate_bps: float, messages: int
+) -> None:
+    async def scenario() -> None:
+        async with running(large_config(tmp_path)) as server:
+            device = await joined(server)
+            ways = UploadWays.one_stream(server.connect(f"127.0.0.1:{server.port}"))
+            whole = ways.send_whole
+            sent: list[bytes] = []
+
+            async def noted(dscp: int, header: pb.UploadHeader, packet: bytes) -> pb.UploadReply:
+                sent.append(packet)
+                return await whole(dscp, header, packet)
+
+            ways.send_whole = noted  # type: ignore[method-assign]
+            async with uplink(tmp_path, ways, radio=HandRadio(rate_bps=rate_bps)) as up:
+                outcome = await up.upload(small_update(device))
+            assert len(sent) == messages
+            assert outcome.status == pb.UPLOAD_STATUS_COMPLETE
+            assert (outcome.packets_sent, outcome.acknowledged) == (1, {0})
+            assert (outcome.attempts, outcome.newest_version) == (1, 1)
+
+    go(scenario)
+
+
+@pytest.mark.parametrize(
+    ("held", "status"),
+    [
+        ({"hold_up": 300}, pb.UPLOAD_STATUS_COMPLETE),
+        ({"hold_down": 100}, pb.UPLOAD_STATUS_DUPLICATE),
+    ],
+    ids=["message", "reply"],
+)
+def test_an_update_in_one_message_that_was_cut_is_taken_once(
+    tmp_path: Path, held: dict[str, int], status: pb.UploadStatus.ValueType
+) -> None:
+    async def scenario() -> None:
+        async with (
+            running(large_config(tmp_path)) as server,
+            proxied(server, **held) as (proxy, channel),
+            uplink(tmp_path, channel) as up,
+        ):
+            device = await joined(server)
+            uploading = asyncio.create_task(up.upload(small_update(device)))
+            await proxy.held.wait()
+            if status == pb.UPLOAD_STATUS_DUPLICATE:
+                await until(server, lambda: server.federation.tasks[0].updates == 1)
+            proxy.cut()
+            outcome = await uploading
+            assert outcome.status == status
+            # Attempts may break until gRPC knows the connection to be gone.
+            assert outcome.attempts >= 2
+            assert server.federation.tasks[0].updates == 1
 
     go(scenario)
 

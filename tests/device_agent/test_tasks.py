@@ -95,6 +95,20 @@ def test_digits_do_not_import_scikit_learn() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
+def test_a_limited_task_keeps_the_same_random_pictures(tmp_path: Path) -> None:
+    whole = load("digits", tmp_path)
+    some = load_task(TaskConfig(train_samples=100, test_samples=50), tmp_path)
+    again = load_task(TaskConfig(train_samples=100, test_samples=50), tmp_path)
+    assert (len(some.train_x), len(some.train_y), len(some.test_y)) == (100, 100, 50)
+    assert torch.equal(some.train_x, again.train_x)
+    assert len(some.groups.unique()) == 10
+    assert not torch.equal(some.train_y, whole.train_y[:100])
+    for picture, label in zip(some.test_x, some.test_y, strict=True):
+        same = (whole.test_x == picture).flatten(1).all(dim=1)
+        assert label in whole.test_y[same]
+    assert len(load_task(TaskConfig(train_samples=10**6), tmp_path).train_x) == 1437
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST/raw"), ("fashion_mnist", "FashionMNIST/raw")]

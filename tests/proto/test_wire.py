@@ -9,8 +9,10 @@ from fadelab_proto.ranges import RangeSet
 from fadelab_proto.wire import (
     FramingError,
     frame_packet,
+    frame_whole_upload,
     parse_model_part,
     parse_upload_part,
+    parse_whole_upload,
     serialize_part,
 )
 
@@ -23,6 +25,30 @@ def test_framed_packets_are_protobuf_messages(packet: bytes) -> None:
     view = parse_upload_part(framed)
     assert isinstance(view, memoryview)
     assert view == packet
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=70_000))
+def test_whole_uploads_are_protobuf_messages(session: int, packet: bytes) -> None:
+    header = pb.UploadHeader(session=session, packets=1, samples=3)
+    framed = frame_whole_upload(header, packet)
+    message = pb.WholeUpload.FromString(framed)
+    assert (message.header, message.packet) == (header, packet)
+    assert parse_whole_upload(framed) == (header, packet)
+
+
+@given(st.data())
+def test_whole_uploads_that_are_cut_or_injured_are_refused_or_read(data: st.DataObject) -> None:
+    framed = frame_whole_upload(pb.UploadHeader(session=9, packets=1), b"x" * 200)
+    cut = framed[: data.draw(st.integers(0, len(framed) - 1))]
+    with pytest.raises(FramingError):
+        parse_whole_upload(cut)
+    injured = bytearray(framed)
+    injured[data.draw(st.integers(0, 30))] = data.draw(st.integers(0, 255))
+    try:
+        _, packet = parse_whole_upload(bytes(injured))
+    except FramingError:
+        return
+    assert len(packet) <= len(framed)
 
 
 def test_heads_are_told_from_packets() -> None:
@@ -38,12 +64,14 @@ def test_heads_are_told_from_packets() -> None:
 
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_never_crash(data: bytes) -> None:
-    for parse in (parse_upload_part, parse_model_part):
+    for parse in (parse_upload_part, parse_model_part, parse_whole_upload):
         try:
             part = parse(data)
         except FramingError:
             continue
-        known = memoryview | pb.UploadHeader | pb.UploadQuery | pb.UploadClose | pb.ModelInfo
+        known = (
+            memoryview | pb.UploadHeader | pb.UploadQuery | pb.UploadClose | pb.ModelInfo | tuple
+        )
         assert isinstance(part, known)
 
 

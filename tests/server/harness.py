@@ -23,6 +23,7 @@ from fadelab_proto.wire import (
     SERVICE,
     channel_options,
     frame_packet,
+    frame_whole_upload,
     parse_model_part,
 )
 from fadelab_server.app import Server
@@ -129,6 +130,11 @@ class Update:
         chosen = range(len(self.packets)) if sequences is None else sequences
         return [self.head(), *(frame_packet(self.packets[number]) for number in chosen)]
 
+    def whole(self) -> bytes:
+        """Return the one message of an update of one packet."""
+        (packet,) = self.packets
+        return frame_whole_upload(self.header, packet)
+
     def head(self) -> bytes:
         return pb.UploadPart(header=self.header).SerializeToString()
 
@@ -186,6 +192,7 @@ class Device:
         # The generated stubs' types are those of the blocking API.
         self._federation: Any = pb_grpc.FederationStub(channel)
         self._upload: Any = channel.stream_stream(f"/{SERVICE}/UploadUpdate")
+        self._whole: Any = channel.unary_unary(f"/{SERVICE}/UploadWhole")
         self._fetch: Any = channel.unary_stream(
             f"/{SERVICE}/FetchModel", request_serializer=pb.FetchModelRequest.SerializeToString
         )
@@ -212,6 +219,10 @@ class Device:
     async def send(self, update: Update, sequences: Iterable[int] | None = None) -> pb.UploadReply:
         """Upload these packets (all by default) and return the last reply."""
         return (await self.upload(update.messages(sequences)))[-1]
+
+    async def send_whole(self, message: bytes) -> pb.UploadReply:
+        """Send a message that holds a whole update."""
+        return pb.UploadReply.FromString(await self._whole(message))
 
     async def fetch(self, **fields: int) -> tuple[pb.ModelInfo, list[Packet]]:
         request = pb.FetchModelRequest(session=self.session, **fields)

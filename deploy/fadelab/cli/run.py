@@ -15,7 +15,7 @@ from fadelab.experiment import load_experiment
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import finish, run_locally
-from fadelab.results.schema import Summary
+from fadelab.results.schema import Summary, TaskResult
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 RUNS = Path("runs")
@@ -99,7 +99,7 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     table.add_column()
     for name, task in summary.tasks.items():
         if task.final is not None and task.best is not None:
-            table.add_row(name, f"{task.metric} {task.final:.3f} (best {task.best:.3f})")
+            table.add_row(name, _reached(task))
         table.add_row("versions", str(task.versions))
     updates, wire = summary.total.updates, summary.total.bytes
     table.add_row(
@@ -118,3 +118,11 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     console.print(verdict)
     for reason in summary.invalid_reasons:
         console.print(f"  {reason}", markup=False)
+
+
+def _reached(task: TaskResult) -> str:
+    unit = f" {task.unit}" if task.unit else ""
+    remarks = [f"best {task.best:.3f}{unit}"]
+    if task.baseline is not None:
+        remarks.append(f"{task.baseline.name} {task.baseline.value:.3f}{unit}")
+    return f"{task.metric} {task.final:.3f}{unit} ({', '.join(remarks)})"

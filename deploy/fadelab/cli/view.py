@@ -83,11 +83,19 @@ class RunView:
             f"t = {self._fidelity.t_s:5.1f} of {self._experiment.duration_s:g} s",
             f"{self._status.joined} devices",
         ]
-        for task in self._status.tasks:
-            reading = f"accuracy {task.metric:.3f}, loss {task.loss:.3f}" if task.validated else "-"
-            parts.append(f"{task.name}: version {task.version}, {reading}")
+        parts += [
+            f"{task.name}: version {task.version}, {self._reading(task)}"
+            for task in self._status.tasks
+        ]
         parts.append(f"link updates late by {self._fidelity.lateness_p99_ms:.1f} ms (p99)")
         return Text("   ".join(parts))
+
+    def _reading(self, task: pb.TaskStatus) -> str:
+        if not task.validated:
+            return "-"
+        metric = self._experiment.task.metric
+        unit = f" {metric.unit}" if metric.unit else ""
+        return f"{metric.name} {task.metric:.3f}{unit}, loss {task.loss:.3f}"
 
     def _picture(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="dim")

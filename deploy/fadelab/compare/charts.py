@@ -84,7 +84,8 @@ def curves_chart(number: int, comparison: Comparison, curves: Curves) -> tuple[M
 
     def labels(axes: Axes) -> None:
         axes.set_xlabel("emulated time (s)")
-        axes.set_ylabel(curves.metric)
+        unit = f" ({curves.unit})" if curves.unit else ""
+        axes.set_ylabel(f"{curves.metric}{unit}")
 
     picture = _panels(
         f"curves{number}",

@@ -34,6 +34,8 @@ class Curves:
 
     task: str
     metric: str
+    unit: str
+    """Of the metric; empty where it has none."""
     by_group: tuple[Curve, ...]
     are_intervals: bool
     """Whether bands are confidence intervals; with few runs they are the runs' range."""
@@ -54,6 +56,7 @@ def curves_of(task: str, comparison: Comparison, runs: Sequence[FoundRun]) -> Cu
     return Curves(
         task,
         summary.tasks[task].metric,
+        summary.tasks[task].unit,
         tuple(_curve(group, t_s, values, are_intervals=enough) for group, (t_s, values) in samples),
         enough,
     )

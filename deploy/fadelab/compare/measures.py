@@ -183,7 +183,7 @@ def measures_of(metric: str, tasks: dict[str, TaskResult]) -> Iterator[Measure]:
         yield Measure(
             f"{task}/{metric}" if len(tasks) > 1 else metric,
             (f"{task}: " if len(tasks) > 1 else "") + rule.title.format(metric=result.metric, x=x),
-            rule.unit,
+            "" if name == "versions" else rule.unit or result.unit,
             task,
             None if name == "versions" else better,
             partial(_learned, rule.of, task, x),

@@ -18,7 +18,6 @@ from fadelab_emulation.timeline.config import TimelineConfig
 _NOBODY = (10001, 10001)
 """User and group of the images."""
 _DOCKER_SOCKET = "/var/run/docker.sock"
-_NO_DATA_NEEDED = "digits"
 _EVERYWHERE = f"0.0.0.0:{PORT}"
 
 
@@ -39,7 +38,7 @@ def write_testbed(experiment: Experiment, folder: Path, tag: str) -> Testbed:
     bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute()).workbench())
     # Nobody's processes for root's sake; else the user's own, so that the results are the user's.
     user = _NOBODY if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-    needs_data = experiment.task.name != _NO_DATA_NEEDED
+    needs_data = experiment.task.needs_files
     testbed = Testbed(
         name=experiment.name,
         agents=experiment.devices.count,

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from fadelab.report.markup import Markup, card, empty, join
 from fadelab.report.model import Run
-from fadelab.report.style import BLUE, PURPLE, WIDTH_IN, render, use_log_scale
+from fadelab.report.style import BLUE, GREY, PURPLE, WIDTH_IN, render, use_log_scale
 from fadelab.report.units import number
 from fadelab.results.schema import TaskResult
 
@@ -33,10 +33,17 @@ def _task(index: int, name: str, task: TaskResult) -> Markup:
         title,
         chart,
         caption=f"Each point is one published model version, evaluated by the validator on the "
-        f"held-out test set. {better} {task.metric} is better; the dotted line is the best value. "
+        f"held-out test set. {better} {task.metric} is better; the dotted line is the best value"
+        f"{_baseline_words(task)}. "
         "Uplink bytes are all layer-2 bytes that all devices had sent when the version was "
         "published, with headers, retransmissions and acknowledgements.",
     )
+
+
+def _baseline_words(task: TaskResult) -> str:
+    if task.baseline is None:
+        return ""
+    return f", the dashed line what the rule '{task.baseline.name}' achieves without learning"
 
 
 def _draw(figure: Figure, task: TaskResult) -> None:
@@ -53,11 +60,13 @@ def _draw(figure: Figure, task: TaskResult) -> None:
         panels[1, column].plot(x, losses, color=PURPLE, marker=marker, markersize=3)
         if task.best is not None:
             panels[0, column].axhline(task.best, color=BLUE, linewidth=0.8, linestyle=":")
+        if task.baseline is not None:
+            panels[0, column].axhline(task.baseline.value, color=GREY, linestyle="--")
     if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
         use_log_scale(panels[1, 0], "y")
-    panels[0, 0].set_title(f"against emulated time (best {number(task.best)})")
+    panels[0, 0].set_title(f"against emulated time (best {number(task.best, task.unit)})")
     panels[0, 1].set_title("against uplink bytes of all devices")
-    panels[0, 0].set_ylabel(task.metric)
+    panels[0, 0].set_ylabel(f"{task.metric} ({task.unit})" if task.unit else task.metric)
     panels[1, 0].set_ylabel("test loss")
     panels[1, 0].set_xlabel("emulated time (s)")
     panels[1, 1].set_xlabel("uplink wire bytes (MB)")

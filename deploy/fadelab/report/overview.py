@@ -108,8 +108,10 @@ def key_figures(run: Run) -> Markup:
 
 
 def _task_figure(name: str, task: TaskResult) -> Markup:
-    best = f"best {number(task.best)}, {plural(task.versions, 'version')}"
-    return figure(f"{name}: final {task.metric}", number(task.final), best)
+    remarks = [f"best {number(task.best, task.unit)}", plural(task.versions, "version")]
+    if task.baseline is not None:
+        remarks.append(f"{task.baseline.name} {number(task.baseline.value, task.unit)}")
+    return figure(f"{name}: final {task.metric}", number(task.final, task.unit), ", ".join(remarks))
 
 
 def _connectivity_figure(run: Run) -> list[Markup]:

@@ -44,11 +44,22 @@ class RoundPackets(PacketBytes):
     devices: int = Field(description="How many devices they came from or went to.")
 
 
+class TaskBaseline(StrictModel):
+    """What a rule that learns nothing achieves on the task's test set."""
+
+    name: str = Field(description="The rule, for example 'constant velocity'.")
+    value: float = Field(description="Its metric.")
+
+
 class TaskResult(StrictModel):
     """What was learned for one task."""
 
     metric: str = Field(description="Name of the metric, for example 'accuracy'.")
+    unit: str = Field("", description="The metric's unit; empty where it has none.")
     higher_is_better: bool
+    baseline: TaskBaseline | None = Field(
+        None, description="Null where the task has no usual baseline."
+    )
     final: float | None
     best: float | None
     versions: int = Field(description="Versions published, without the initial one.")

@@ -4,7 +4,7 @@ import numpy as np
 
 from fadelab.results.ledger import Ledger
 from fadelab.results.record import RunRecord, number
-from fadelab.results.schema import CurvePoint, TaskResult
+from fadelab.results.schema import CurvePoint, TaskBaseline, TaskResult
 
 
 def task_results(record: RunRecord, ledger: Ledger) -> dict[str, TaskResult]:
@@ -40,12 +40,22 @@ def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
         )
     curve.sort(key=lambda point: point.version)
     values = [point.value for point in curve]
+    metric = record.experiment.task.metric
     return TaskResult(
-        metric="accuracy",
-        higher_is_better=True,
+        metric=metric.name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        baseline=_baseline(record, name),
         final=values[-1] if values else None,
-        best=max(values) if values else None,
+        best=metric.best(values) if values else None,
         versions=max(published),
         curve=curve,
         rounds=ledger.rounds(name),
     )
+
+
+def _baseline(record: RunRecord, name: str) -> TaskBaseline | None:
+    for event in record.of("validator", "baseline"):
+        if event["task"] == name:
+            return TaskBaseline(name=str(event["name"]), value=number(event, "metric"))
+    return None

@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def cnn_462k(shape: tuple[int, int, int], classes: int) -> nn.Module:
+def cnn_462k(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return conv 3x3x32 - ReLU - pool - dense 64 - dense; 462 410 parameters on 3x32x32.
 
     Raises:

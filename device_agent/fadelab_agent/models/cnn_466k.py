@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def cnn_466k(shape: tuple[int, int, int], classes: int) -> nn.Module:
+def cnn_466k(shape: tuple[int, ...], classes: int) -> nn.Module:
     """Return two 5x5 convolutions with pooling and two dense layers.
 
     Conv 5x5x32 - ReLU - pool - conv 5x5x64 - ReLU - pool - dense 256 - ReLU - dense: 466 122

@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 
-def mlp(shape: tuple[int, int, int], classes: int, *, hidden: int) -> nn.Module:
+def mlp(shape: tuple[int, ...], classes: int, *, hidden: int) -> nn.Module:
     """Return linear - ReLU - linear with ``hidden`` units between.
 
     It has ``(pixels + 1) * hidden + (hidden + 1) * classes`` parameters: 19 210 for 256 units on

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing, TaskData
+from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing
+from fadelab_agent.tasks.pictures import PictureData
 
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = ("test_batch",)
@@ -20,7 +21,7 @@ _ROW_BYTES = 3 * 32 * 32
 _MAX_FILE_BYTES = 64 << 20
 
 
-def load_cifar10(data_dir: Path) -> TaskData:
+def load_cifar10(data_dir: Path) -> PictureData:
     """Load ``data_dir/cifar-10-batches-py``, the "python version" of the set.
 
     Raises:
@@ -37,7 +38,7 @@ def load_cifar10(data_dir: Path) -> TaskData:
         )
     train_x, train_y = _join([read_batch(folder / name) for name in _TRAIN])
     test_x, test_y = _join([read_batch(folder / name) for name in _TEST])
-    return TaskData("cifar10", train_x, train_y, test_x, test_y)
+    return PictureData("cifar10", train_x, train_y, test_x, test_y)
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:

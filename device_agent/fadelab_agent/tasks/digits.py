@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing, TaskData
+from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing
+from fadelab_agent.tasks.pictures import PictureData
 from fadelab_proto.seeds import Stream, generator
 
 _TEST_SHARE = 0.2
@@ -20,7 +21,7 @@ _SPLIT_SEED = 1797
 _MAX_TABLE_BYTES = 1 << 20
 
 
-def load_digits(data_dir: Path) -> TaskData:  # noqa: ARG001 - every task takes the folder
+def load_digits(data_dir: Path) -> PictureData:  # noqa: ARG001 - every task takes the folder
     """Return 1 437 training and 360 test pictures, shape ``(n, 1, 8, 8)``, white = 16.
 
     Raises:
@@ -41,7 +42,7 @@ def load_digits(data_dir: Path) -> TaskData:  # noqa: ARG001 - every task takes 
     held_out = math.ceil(_TEST_SHARE * len(table))
     test_x, test_y = _pictures(table[order[:held_out]])
     train_x, train_y = _pictures(table[order[held_out:]])
-    return TaskData("digits", train_x, train_y, test_x, test_y, white=16)
+    return PictureData("digits", train_x, train_y, test_x, test_y, white=16)
 
 
 def _bundled_file() -> Path:

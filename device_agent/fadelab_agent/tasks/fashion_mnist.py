@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from fadelab_agent.tasks.base import TaskData
 from fadelab_agent.tasks.idx_files import load_idx_task
+from fadelab_agent.tasks.pictures import PictureData
 
 
-def load_fashion_mnist(data_dir: Path) -> TaskData:
+def load_fashion_mnist(data_dir: Path) -> PictureData:
     """Load the idx files in ``data_dir/FashionMNIST/raw``.
 
     Raises:

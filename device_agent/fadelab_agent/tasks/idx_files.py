@@ -14,13 +14,14 @@ from typing import IO
 import numpy as np
 import torch
 
-from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing, TaskData
+from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing
+from fadelab_agent.tasks.pictures import PictureData
 
 _UNSIGNED_BYTES = 0x08
 _MAX_BYTES = 256 << 20
 
 
-def load_idx_task(name: str, folder: Path, loader: str) -> TaskData:
+def load_idx_task(name: str, folder: Path, loader: str) -> PictureData:
     """Load the four files of a data set that is laid out like MNIST.
 
     Args:
@@ -51,7 +52,7 @@ def load_idx_task(name: str, folder: Path, loader: str) -> TaskData:
         for key, path in paths.items()
         if path is not None
     }
-    return TaskData(
+    return PictureData(
         name,
         train_x=torch.from_numpy(arrays["train_x"]).unsqueeze(1),
         train_y=torch.from_numpy(arrays["train_y"].astype(np.int64)),

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing, TaskData
+from fadelab_agent.tasks.base import DataSetBroken, DataSetMissing
+from fadelab_agent.tasks.pictures import PictureData
 
 _MAX_FILE_BYTES = 512 << 20
 
 
-def load_svhn(data_dir: Path) -> TaskData:
+def load_svhn(data_dir: Path) -> PictureData:
     """Load ``train_32x32.mat`` and ``test_32x32.mat`` in ``data_dir``.
 
     Raises:
@@ -26,7 +27,7 @@ def load_svhn(data_dir: Path) -> TaskData:
             "the layout that torchvision.datasets.SVHN uses"
         )
     (train_x, train_y), (test_x, test_y) = (_read(path) for path in paths)
-    return TaskData("svhn", train_x, train_y, test_x, test_y)
+    return PictureData("svhn", train_x, train_y, test_x, test_y)
 
 
 def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:

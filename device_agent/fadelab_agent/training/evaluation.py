@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from fadelab_agent.tasks import TaskData
 from fadelab_agent.training.flat import FlatModel
@@ -13,20 +12,20 @@ _BATCH = 256
 
 
 class Score(NamedTuple):
-    """Mean cross-entropy and the task's metric (accuracy: the share of right answers, 0..1)."""
+    """Mean loss and the task's metric (see :mod:`fadelab_agent.metric`)."""
 
     loss: float
     metric: float
 
 
 def evaluate(model: FlatModel, data: TaskData) -> Score:
-    """Return loss and accuracy of the model's present parameters on all test samples."""
+    """Return loss and metric of the model's present parameters on all test samples."""
     total = len(data.test_y)
-    loss_sum, right = 0.0, 0
+    loss_sum, quality_sum = 0.0, 0.0
     with torch.inference_mode():
         for first in range(0, total, _BATCH):
             answers = data.test_y[first : first + _BATCH]
-            scores = model(data.inputs(data.test_x[first : first + _BATCH]))
-            loss_sum += float(cross_entropy(scores, answers, reduction="sum"))
-            right += int((scores.argmax(dim=1) == answers).sum())
-    return Score(loss_sum / total, right / total)
+            outputs = model(data.inputs(data.test_x[first : first + _BATCH]))
+            loss_sum += float(data.loss(outputs, answers)) * len(answers)
+            quality_sum += float(data.quality(outputs, answers).sum())
+    return Score(loss_sum / total, quality_sum / total)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from fadelab_agent.config import TrainingConfig
 from fadelab_agent.partition import Indices
@@ -50,7 +49,7 @@ def train_locally(
 ) -> LocalResult:
     """Train from the model's present parameters on the samples of one device.
 
-    Minimises cross-entropy + proximal/2 ||w - w0||^2 + weight_decay/2 ||w||^2 (DMA-FL equations
+    Minimises the task's loss + proximal/2 ||w - w0||^2 + weight_decay/2 ||w||^2 (DMA-FL equations
     3 and 4), w0 being the parameters at the start. The same seed, device and update number always
     draw the same batches.
 
@@ -75,7 +74,7 @@ def train_locally(
     loss_sum = torch.zeros(())
     for chosen in itertools.islice(_batches(rng, len(indices), batch_size), steps):
         rows = torch.from_numpy(indices[chosen])
-        loss = cross_entropy(model(data.inputs(data.train_x[rows])), data.train_y[rows])
+        loss = data.loss(model(data.inputs(data.train_x[rows])), data.train_y[rows])
         model.gradient.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
         loss_sum += loss.detach()
