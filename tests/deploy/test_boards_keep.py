@@ -20,7 +20,10 @@ def script(*arguments: str) -> "subprocess.Popen[str]":
 
 def test_a_kept_command_tells_how_it_ended() -> None:
     process = script("keep", "exit 7")
-    assert process.communicate(timeout=20)[0] == "ended 7\n"
+    assert process.stdout is not None
+    # Its input stays open until it has answered.
+    assert process.stdout.readline() == "ended 7\n"
+    process.communicate(timeout=20)
 
 
 def test_a_command_that_nobody_asks_for_any_more_is_ended() -> None:
