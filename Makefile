@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-system fuzz conformance conformance-netem endurance check proto schemas bench clean
+.PHONY: help install demo lint test test-system test-containers fuzz conformance conformance-netem endurance swarm check proto schemas bench clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in a
 	$(BIN)/fadelab run examples/quickstart.yaml
 
 test: $(READY) ## Run the tests that need no whole testbed and no minutes
-	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml and not docker"
+	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml and not docker and not cluster"
 
-test-system: $(READY) ## Run the others: whole testbeds, links in a kernel of their own, images where Docker runs
-	$(BIN)/python -m pytest -m "(system or uml or docker) and not conformance and not endurance"
+test-system: $(READY) ## Run the others: whole testbeds, links in a kernel of their own
+	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance and not docker and not cluster"
+
+# An engine that answers is used; else root starts one, if dockerd and debootstrap are installed.
+test-containers: $(READY) ## Build the images and run testbeds of containers, where Docker is to be had
+	$(BIN)/python -m pytest -m docker -rPs
 
 fuzz: $(READY) ## Throw a million damaged packets at the decoders and 50 000 streams of such at the server
 	FADELAB_FUZZ=1000000 $(BIN)/python -m pytest --timeout 1800 \
@@ -41,7 +45,10 @@ conformance-netem: $(READY) ## The same for netem alone, inside User-Mode Linux
 endurance: $(READY) ## Kill servers at a hundred moments, agents in the midst of updates; takes minutes
 	$(BIN)/python -m pytest -m endurance -rP
 
-check: lint test test-system ## Everything but what takes minutes: what a change must pass
+swarm: $(READY) ## Run a testbed on a swarm of two Docker engines, each in a network of its own; takes minutes
+	$(BIN)/python -m pytest -m cluster -rPs
+
+check: lint test test-system test-containers ## Everything but what takes minutes: what a change must pass
 
 lint: $(READY) ## Lint, types, import rules, generated files
 	$(BIN)/ruff check .

@@ -13,10 +13,18 @@ from fadelab.methods import MethodConfig
 from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.routes import ClassRoutes, MtuBytes
+from fadelab_emulation.config import RadioConfig
+from fadelab_emulation.contact.always import AlwaysConfig
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
-from fadelab_server.config import DownlinkConfig, FedAsyncConfig, FullDownlink
+from fadelab_server.config import (
+    AflConfig,
+    DownlinkConfig,
+    FedAsyncConfig,
+    FedBuffConfig,
+    FullDownlink,
+)
 
 
 class DevicesConfig(StrictModel):
@@ -142,12 +150,26 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig):
+        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(
                 f"method.quorum is {aggregation.quorum}, but there are only "
                 f"{self.devices.count} devices: no round would ever end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _contacts_end(self) -> Self:
+        contacts = self.method.pieces().contacts
+        endless = isinstance(self.radio, RadioConfig) and isinstance(
+            self.radio.contact, AlwaysConfig
+        )
+        if contacts is not None and endless and contacts.again_after_steps is None:
+            raise ValueError(
+                f"with method {self.method.name} a device uploads once in each contact, but "
+                "radio.contact is of kind always: give method.contacts.again_after_steps, or "
+                "another kind of contact"
             )
         return self
 

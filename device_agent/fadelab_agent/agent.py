@@ -11,6 +11,8 @@ import grpc
 from pydantic import Field, model_validator
 
 from fadelab_agent.config import ComputeConfig
+from fadelab_agent.contact_config import ContactConfig
+from fadelab_agent.contact_loop import ContactLoop
 from fadelab_agent.downlink import Downlink
 from fadelab_agent.error_memory import ErrorMemory, NoMemory
 from fadelab_agent.innovation import InnovationMemory
@@ -19,7 +21,7 @@ from fadelab_agent.lazy_config import InnovationConfig
 from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Membership
 from fadelab_agent.nl80211 import WirelessInterface
-from fadelab_agent.policy import PolicyConfig, build_policy
+from fadelab_agent.policy import MadsConfig, PolicyConfig, build_policy
 from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
 from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioConfig
@@ -27,7 +29,8 @@ from fadelab_agent.radio_of_kernel import KernelRadio
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
-from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.terms import DeviceTerms, TaskParts
+from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.trust import AgentTrust, ServerDoor, read_token
 from fadelab_agent.uplink import Uplink
 from fadelab_agent.upload_ways import UploadWays, open_ways
@@ -41,6 +44,8 @@ from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.substitutes import LastStep, SubstituteConfig
 from fadelab_proto.tcp_info import TcpLedger
+
+TaskLoop = TrainerLoop | ContactLoop
 
 
 class AgentConfig(StrictModel):
@@ -88,6 +93,11 @@ class AgentConfig(StrictModel):
         description="Whether an update ends with the contact window that it was sent in; if not, "
         "the next window goes on where this one ended.",
     )
+    contact: ContactConfig | None = Field(
+        None,
+        description="Train between contacts and upload once in each; when left out, a device "
+        "uploads whenever it has trained for its local steps.",
+    )
     keeps_model: bool = Field(
         default=False,
         description="Hold the last model, so that only what has changed needs to be fetched.",
@@ -116,6 +126,11 @@ class AgentConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+    clock_offset_s: float = Field(
+        0.0,
+        description="Seconds by which the monotonic clock of the server's machine is ahead of this "
+        "machine's; 0 on one machine.",
+    )
 
     @model_validator(mode="after")
     def _datagrams_are_meant(self) -> Self:
@@ -125,6 +140,16 @@ class AgentConfig(StrictModel):
                 "does not protect them: send it over a connection, or allow datagrams with "
                 "trust.datagrams_in_clear"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _loop_suits_the_policy(self) -> Self:
+        if self.contact is not None and self.innovation is not None:
+            raise ValueError(
+                "innovations are sent in rounds: contact and innovation exclude each other"
+            )
+        if self.contact is None and isinstance(self.policy, MadsConfig):
+            raise ValueError("the policy mads decides at the beginning of a contact: give contact")
         return self
 
     @model_validator(mode="after")
@@ -184,6 +209,8 @@ class Agent:
                     token=token,
                 )
                 try:
+                    # A modem that does not answer yet has no link that could be used.
+                    await radio.contact()
                     await membership.join()
                     if not membership.stopped.is_set():
                         ways = await opened.enter_async_context(
@@ -207,7 +234,7 @@ class Agent:
                     self._ledger.update()
                     self._log_leaving(log, membership)
 
-    async def _take_part(self, membership: Membership, loops: Sequence[TrainerLoop]) -> None:
+    async def _take_part(self, membership: Membership, loops: Sequence[TaskLoop]) -> None:
         jobs = [asyncio.create_task(loop.run()) for loop in loops]
         jobs.append(asyncio.create_task(membership.follow()))
         over = asyncio.create_task(membership.stopped.wait())
@@ -232,7 +259,7 @@ class Agent:
         ways: UploadWays,
         log: EventLog,
         state: StateDir,
-    ) -> list[TrainerLoop]:
+    ) -> list[TaskLoop]:
         config, clock = self._config, self._clock
         terms = DeviceTerms(
             run_id=config.run_id,
@@ -251,7 +278,7 @@ class Agent:
         stall_s = config.stall_s
         memory = _memory(config)
 
-        def keepsake(work: TaskWork) -> Keepsake:
+        def loop(work: TaskWork) -> TaskLoop:
             owner = Owner(
                 run_id=config.run_id,
                 device=config.device,
@@ -260,15 +287,11 @@ class Agent:
                 layout_hash=work.layout_hash,
                 memory=memory.__name__,
             )
-            return Keepsake(state.spool(owner), task=work.name, clock=clock, log=log)
-
-        return [
-            TrainerLoop(
-                terms,
+            parts = TaskParts(
                 work=work,
                 policy=build_policy(config.policy),
                 memory=memory(work.dimension),
-                keepsake=keepsake(work),
+                keepsake=Keepsake(state.spool(owner), task=work.name, clock=clock, log=log),
                 membership=membership,
                 radio=radio,
                 uplink=Uplink(ways, radio=radio, clock=clock, log=log, stall_s=stall_s),
@@ -283,10 +306,12 @@ class Agent:
                 clock=clock,
                 log=log,
                 compute_lock=lock,
-                lazy=_lazy(config, work, log),
             )
-            for work in self._works
-        ]
+            if config.contact is not None:
+                return ContactLoop(terms, config.contact, parts, state.history(owner))
+            return TrainerLoop(terms, parts, lazy=_lazy(config, work, log))
+
+        return [loop(work) for work in self._works]
 
     def _radio(self) -> EmulatedRadio | WiredRadio | KernelRadio:
         config = self._config
@@ -346,7 +371,8 @@ async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
     """
     if config.accelerate:
         accelerate()
-    agent = asyncio.create_task(Agent(config, works, SystemClock(config.time_scale)).run())
+    clock = SystemClock(config.time_scale, config.clock_offset_s)
+    agent = asyncio.create_task(Agent(config, works, clock).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.cancel)

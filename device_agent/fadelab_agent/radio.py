@@ -24,7 +24,15 @@ class LinkView:
     rate_up_bps: float
     rate_down_bps: float
     predicted_contact_s: float
+    """Remaining contact as it was predicted at ``reported_s``."""
     power_w: float
+    reported_s: float | None = None
+    """When this was reported, by the device's clock; None if it holds at any time."""
+
+    def remaining_contact_s(self, now_s: float) -> float:
+        """Return the predicted remaining contact less the time since the report."""
+        age_s = 0.0 if self.reported_s is None else max(0.0, now_s - self.reported_s)
+        return max(0.0, self.predicted_contact_s - age_s)
 
 
 class Radio(Protocol):
@@ -45,6 +53,15 @@ class Radio(Protocol):
 
     def open_s(self) -> float:
         """Return the seconds spent in contact since the radio was started."""
+        ...
+
+    async def set_power(self, power_w: float) -> str | None:
+        """Send with this power from now on; return once it is in force.
+
+        Returns:
+            Why the modem does not do it, or None if it does.
+
+        """
         ...
 
 
@@ -106,6 +123,21 @@ class EmulatedRadio(ReportedRadio):
         self._device = device
         self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=channel_options())
         self._watcher: asyncio.Task[None] | None = None
+        self._reported = asyncio.Condition()
+
+    async def set_power(self, power_w: float) -> str | None:
+        """Ask the emulator, and wait for the report that tells of the power."""
+        stub = pb_grpc.RadioStub(self._channel)
+        request = pb.PowerRequest(device=self._device, power_w=power_w)
+        try:
+            reply = await stub.RequestPower(request, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        if reply.status != pb.POWER_STATUS_GRANTED:
+            return reply.reason
+        async with self._reported:
+            await self._reported.wait_for(lambda: self._view.power_w == reply.power_w)
+        return None
 
     async def __aenter__(self) -> Self:
         self._watcher = asyncio.create_task(self._watch())
@@ -131,6 +163,8 @@ class EmulatedRadio(ReportedRadio):
                 request = pb.WatchLinkRequest(device=self._device)
                 async for report in stub.WatchLink(request, wait_for_ready=True):
                     self._take(report)
+                    async with self._reported:
+                        self._reported.notify_all()
             await self._clock.sleep_until(self._clock.now_s() + 0.1)
 
     def _take(self, report: pb.LinkReport) -> None:
@@ -142,6 +176,7 @@ class EmulatedRadio(ReportedRadio):
                 rate_down_bps=report.rate_down_bps,
                 predicted_contact_s=report.predicted_contact_s,
                 power_w=report.power_w,
+                reported_s=self._clock.now_s(),
             )
         )
 
@@ -176,6 +211,10 @@ class WiredRadio:
     def open_s(self) -> float:
         """Return the seconds since the start."""
         return self._clock.now_s() - self._since_s
+
+    async def set_power(self, power_w: float) -> str | None:  # noqa: ARG002
+        """Refuse: a wire has no transmit power."""
+        return "a wired link has no transmit power"
 
     async def __aenter__(self) -> Self:
         return self

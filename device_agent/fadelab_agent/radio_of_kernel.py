@@ -40,6 +40,10 @@ class KernelRadio(ReportedRadio):
         self._modem = modem
         self._watcher: asyncio.Task[None] | None = None
 
+    async def set_power(self, power_w: float) -> str | None:  # noqa: ARG002 -- as of all radios
+        """Say that the driver decides."""
+        return "the transmit power of a real link is its driver's affair"
+
     async def __aenter__(self) -> Self:
         # Once here, so that an interface that cannot be asked ends the agent.
         self._take(await asyncio.to_thread(self._modem.association))

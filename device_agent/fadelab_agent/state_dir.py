@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fadelab_agent.contact_history import HistoryFile
 from fadelab_agent.spool import Owner, Spool
 from fadelab_proto.durable import replace_file
 
@@ -67,6 +68,11 @@ class StateDir:
         if self._folder is None:
             return None
         return Spool(self._folder / f"{owner.task}.spool", owner, sync=self._sync)
+
+    def history(self, owner: Owner) -> HistoryFile:
+        """Return where a task's history of contacts is kept."""
+        path = None if self._folder is None else self._folder / f"{owner.task}.contacts.json"
+        return HistoryFile(path, owner, sync=self._sync)
 
     def __enter__(self) -> Self:
         return self

@@ -81,18 +81,20 @@ class Uplink:
             await self._radio.contact()
             outcome.attempts += 1
             watch = self._watch(update)
+            blamed = True
             attempt = self._attempt(update, outcome, watch)
             try:
                 if await (self._in_contact(attempt, outcome) if gives_up else attempt):
                     return outcome
                 cause = "the server ended the stream early"
             except ContactLostError:
-                cause = "the contact window closed"
+                # However little a short window carries, it says nothing of the transfer.
+                cause, blamed = "the contact window closed", False
             except grpc.aio.AioRpcError as error:
                 cause = f"{error.code().name}: {error.details()}"
             except StalledError as error:
                 cause = str(error)
-            fruitless = 0 if watch.pieces else fruitless + 1
+            fruitless = 0 if watch.pieces else fruitless + blamed
             self._log.write(
                 "upload_interrupted",
                 update_id=update.header.update_id,

@@ -43,7 +43,7 @@ def encode_sample(index: int, mono_s: float, sample: LinkSample) -> bytes:
 
 
 def encode_rows(index: int, mono_s: float, rows: Rows) -> bytes:
-    """Return the record of rows that are there already, dtype :data:`ROW`."""
+    """Return the record of one reading whose counts are rows already."""
     return _HEAD.pack(index, len(rows), mono_s) + rows.tobytes()
 
 

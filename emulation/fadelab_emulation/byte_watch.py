@@ -3,6 +3,8 @@
 The back-end counts what crosses a link. Here is what should add up to it, and what it is made of.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,15 @@ _ETHERNET_BYTES = 14
 Fields = dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedEnd:
+    """The interface at a device's end of its link."""
+
+    index: int
+    address: str
+    """As the server sees it."""
+
+
 class ByteWatch:
     """Counts from its making on, which is to be before the first connection.
 
@@ -32,16 +43,25 @@ class ByteWatch:
         backend: the links.
         log: where the event goes.
         delay_watch: what sends probes over the links, if anything does.
+        ends: the devices' ends, if they are not those of links in a sandbox.
 
     """
 
     def __init__(
-        self, backend: LinkBackend, log: EventLog, delay_watch: DelayWatch | None = None
+        self,
+        backend: LinkBackend,
+        log: EventLog,
+        delay_watch: DelayWatch | None = None,
+        ends: Sequence[WatchedEnd] | None = None,
     ) -> None:
         self._backend = backend
         self._delay_watch = delay_watch
         self._tcp: TcpWatch | None = None
-        addresses = [device_address(device) for device in range(len(backend.namespaces))]
+        self._ends = ends or [
+            WatchedEnd(DEVICE_INDEX, device_address(device))
+            for device in range(len(backend.namespaces))
+        ]
+        addresses = [end.address for end in self._ends]
         try:
             self._tcp = TcpWatch(backend.namespaces, addresses)
         except OSError as error:
@@ -54,6 +74,19 @@ class ByteWatch:
         """Take in what the kernel has told of TCP connections; never waits."""
         if self._tcp is not None:
             self._tcp.update()
+
+    def leave(self, device: int) -> None:
+        """Note what a device's end has counted, for it is about to be replaced."""
+        self.update()
+        self._before[device] -= self._device_end(device)
+        self._datagrams_before[device] -= self._device_datagrams(device)
+
+    def arrive(self, device: int) -> None:
+        """Go on counting at an end that was just made in another namespace."""
+        if self._tcp is not None:
+            self._tcp.add(device, self._backend.namespaces[device])
+        self._before[device] += self._device_end(device)
+        self._datagrams_before[device] += self._device_datagrams(device)
 
     def accounts(self) -> list[Fields]:
         """Return each device's account in fields of its ``link_account`` event."""
@@ -102,21 +135,26 @@ class ByteWatch:
 
     def _device_ends(self) -> IntArray:
         """Return layer-2 bytes that left and came to each device's interface."""
-        namespaces = self._backend.namespaces
-        read = [
-            links.parse_counters(namespace.netlink.query([links.read_counters(DEVICE_INDEX)])[0])
-            for namespace in namespaces
-        ]
+        found = [self._device_end(device) for device in range(len(self._ends))]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def _device_end(self, device: int) -> IntArray:
+        netlink = self._backend.namespaces[device].netlink
+        (answer,) = netlink.query([links.read_counters(self._ends[device].index)])
+        found = links.parse_counters(answer)
         # A TUN interface counts packets without the header that the links' rates include.
         extra = _ETHERNET_BYTES if self._backend.name == BackendChoice.RELAY else 0
         return np.array(
-            [(c.tx_bytes + extra * c.tx_packets, c.rx_bytes + extra * c.rx_packets) for c in read],
+            (found.tx_bytes + extra * found.tx_packets, found.rx_bytes + extra * found.rx_packets),
             dtype=np.int64,
-        ).reshape(-1, 2)
+        )
 
     def _datagrams(self) -> IntArray:
         """Return how many datagrams each device has sent, shape ``(devices,)``."""
         return np.array(run_in_each(self._backend.namespaces, _datagrams_sent), dtype=np.int64)
+
+    def _device_datagrams(self, device: int) -> int:
+        return self._backend.namespaces[device].run(_datagrams_sent)
 
 
 def _datagrams_sent() -> int:

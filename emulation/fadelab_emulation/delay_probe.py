@@ -61,6 +61,14 @@ class DelayProbe:
         address: tuple[str, int] = end.getsockname()
         return _Ends(end, address)
 
+    def reopen(self, device: int, namespace: NetworkNamespace) -> None:
+        """Go on in the namespace that a device is in now."""
+        former = self._ends[device].device
+        self._selector.unregister(former)
+        former.close()
+        self._ends[device] = self._open_end(namespace)
+        self._selector.register(self._ends[device].device, selectors.EVENT_READ)
+
     def send(self, devices: Iterable[int]) -> None:
         """Send one probe each way over these links."""
         for device in devices:

@@ -37,6 +37,7 @@ class DelayWatch:
     """
 
     def __init__(self, backend: LinkBackend) -> None:
+        self._backend = backend
         self._probe = DelayProbe(backend.namespaces, backend.server_address)
         devices = len(backend.namespaces)
         self.sent_bytes: IntArray = np.zeros(devices, dtype=np.int64)
@@ -64,6 +65,10 @@ class DelayWatch:
         self._probe.send(chosen)
         self.sent_bytes[chosen] += PROBE_FRAME_BYTES
         return found
+
+    def arrive(self, device: int) -> None:
+        """Go on at the end of a link that was made anew in another namespace."""
+        self._probe.reopen(device, self._backend.namespaces[device])
 
     def close(self) -> None:
         """Close the probe's sockets."""

@@ -113,6 +113,7 @@ class Emulator:
             until_s=config.duration_s,
             on_tick=self._post_tick,
             on_counters=self._post_counters,
+            on_powers=self._post_powers,
         )
         self._final: LinkCounters | None = None
         self._byte_watch = byte_watch
@@ -159,6 +160,9 @@ class Emulator:
 
     def _post_tick(self, tick: LinkTick) -> None:
         self._asyncio_loop.call_soon_threadsafe(self._board.post, tick)
+
+    def _post_powers(self, powers_w: dict[int, float]) -> None:
+        self._asyncio_loop.call_soon_threadsafe(self._board.take_powers, powers_w)
 
     def _post_counters(self, counters: LinkCounters) -> None:
         self._final = counters
@@ -232,7 +236,7 @@ def link_plan(config: EmulatorConfig) -> LinkPlan:
     )
 
 
-def _calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog) -> None:
+def calibrate(config: EmulatorConfig, backend: LinkBackend, clock: Clock, log: EventLog) -> None:
     """Measure some links before anybody uses them, and note what was found."""
     first = link_source(config.radio, config.devices, config.seed).step()
     for found in calibrate_links(backend, config.radio.timescale.scaled(first), clock):
@@ -295,7 +299,7 @@ async def emulate(
                 device_settings=[f"{s.name}={s.value}" for s in backend.namespaces[0].settings],
             )
             if facts.variant is not Variant.DRY:
-                _calibrate(config, backend, clock, log)
+                calibrate(config, backend, clock, log)
             delays = DelayWatch(backend) if config.times_delays else None
             with contextlib.closing(ByteWatch(backend, log, delays)) as carried:
                 links_ready(backend.namespaces)

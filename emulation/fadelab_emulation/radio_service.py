@@ -27,6 +27,9 @@ class LinkBoard:
         self.tick: LinkTick | None = None
         self.counters: LinkCounters | None = None
         self.power_w = np.full(devices, power_w)
+        """In force."""
+        self.granted_w = self.power_w.copy()
+        """In force now, or from a tick on that is yet to come."""
         refresh_s = max(_REFRESH_S, devices * _REFRESH_S_PER_DEVICE)
         self._refresh_ticks = max(1, round(refresh_s / tick_s))
         self._news = [asyncio.Event() for _ in range(devices)]
@@ -43,6 +46,12 @@ class LinkBoard:
         else:
             due |= previous.is_open != tick.is_open
         for device in np.flatnonzero(due).tolist():
+            self._news[device].set()
+
+    def take_powers(self, powers_w: dict[int, float]) -> None:
+        """Take the powers, by device, that are in force now; tell these devices."""
+        for device, power_w in powers_w.items():
+            self.power_w[device] = power_w
             self._news[device].set()
 
     async def news(self, device: int) -> bool:
@@ -90,7 +99,7 @@ class RadioService(pb_grpc.RadioServicer):
         request: pb.PowerRequest,
         context: grpc.aio.ServicerContext[pb.PowerRequest, pb.PowerReply],
     ) -> pb.PowerReply:
-        """Grant a power above 0 and up to the device's maximum."""
+        """Grant a power above 0 and up to the device's maximum; a report tells when it is in force."""
         board, device = self._board, request.device
         if device >= board.devices:
             await context.abort(
@@ -101,16 +110,16 @@ class RadioService(pb_grpc.RadioServicer):
             return pb.PowerReply(
                 status=pb.POWER_STATUS_REFUSED,
                 reason="the links follow a given timeline, in which powers have no say",
-                power_w=board.power_w[device],
+                power_w=board.granted_w[device],
             )
         if not 0 < request.power_w <= self._max_power_w:
             return pb.PowerReply(
                 status=pb.POWER_STATUS_REFUSED,
                 reason=f"{request.power_w:g} W is not above 0 and at most {self._max_power_w:g} W",
-                power_w=board.power_w[device],
+                power_w=board.granted_w[device],
             )
         self._loop.request_power(device, request.power_w)
-        board.power_w[device] = request.power_w
+        board.granted_w[device] = request.power_w
         return pb.PowerReply(status=pb.POWER_STATUS_GRANTED, power_w=request.power_w)
 
     def _report(self, device: int) -> pb.LinkReport:

@@ -46,12 +46,22 @@ class TcpWatch:
         self._devices = {address: device for device, address in enumerate(addresses)}
         self.is_complete = True
         """False once the kernel had more to tell than there was room for."""
-        # Where the kernel does not tell, the first one fails: no other is left open.
-        hub = _Place()
-        self._places = [*run_in_each(namespaces, _Place), hub]
         self._selector = selectors.DefaultSelector()
-        for place in self._places:
-            self._selector.register(place.netlink, selectors.EVENT_READ, place)
+        # Where the kernel does not tell, the first one fails: no other is left open.
+        self._hub = self._heed(_Place())
+        self._of_device = [[self._heed(place)] for place in run_in_each(namespaces, _Place)]
+
+    def add(self, device: int, namespace: NetworkNamespace) -> None:
+        """Heed one more namespace of a device, in which it goes on."""
+        self._of_device[device].append(self._heed(namespace.run(_Place)))
+
+    def _heed(self, place: "_Place") -> "_Place":
+        self._selector.register(place.netlink, selectors.EVENT_READ, place)
+        return place
+
+    @property
+    def _places(self) -> "list[_Place]":
+        return [*(place for places in self._of_device for place in places), self._hub]
 
     def update(self) -> None:
         """Take in what the kernel has told of connections that are gone; never waits."""
@@ -69,10 +79,12 @@ class TcpWatch:
             # What goes away meanwhile is in one of these, or in two under the same name.
             for ask in (place.take_in, place.list_all, place.take_in):
                 self._hear(ask)
-        *devices, hub = self._places
-        up = [sum((c.sent + _SYN for c in place.connections), NOTHING_SENT) for place in devices]
-        down = [NOTHING_SENT] * len(devices)
-        for connection in hub.connections:
+        up = [
+            sum((c.sent + _SYN for place in places for c in place.connections), NOTHING_SENT)
+            for places in self._of_device
+        ]
+        down = [NOTHING_SENT] * len(self._of_device)
+        for connection in self._hub.connections:
             device = self._devices.get(connection.remote)
             if device is not None:
                 down[device] += connection.sent + _SYN_ACK
@@ -80,7 +92,7 @@ class TcpWatch:
 
     def connections(self, device: int) -> int:
         """Return how many connections a device has had, as far as they are known by now."""
-        return len(self._places[device].connections)
+        return sum(len(place.connections) for place in self._of_device[device])
 
     def close(self) -> None:
         """Close all sockets."""

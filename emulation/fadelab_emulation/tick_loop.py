@@ -51,6 +51,8 @@ class TickLoop:
         timescale: how many emulated seconds pass in one of the wall clock.
         on_tick: called with every tick once it is in force.
         on_counters: called about once a second, and at the end, with what the links carried.
+        on_powers: called after ``on_tick`` with the powers, by device, that this tick is the first
+            to have.
         delay_watch: times delays, where any are programmed.
         until_s: emulated second at which the timeline ends by itself.
 
@@ -67,6 +69,7 @@ class TickLoop:
         log: EventLog,
         on_tick: Callable[[LinkTick], None],
         on_counters: Callable[[LinkCounters], None],
+        on_powers: Callable[[dict[int, float]], None] = lambda _: None,
         timescale: Timescale = REAL_TIME,
         delay_watch: DelayWatch | None = None,
         until_s: float | None = None,
@@ -83,9 +86,12 @@ class TickLoop:
         self._log = log
         self._on_tick = on_tick
         self._on_counters = on_counters
+        self._on_powers = on_powers
         self._lock = threading.Lock()
         self._powers: dict[int, float] = {}
+        self._new_powers: dict[int, float] = {}  # of the next tick
         self._start_s: float | None = None
+        self._in_force: LinkTick | None = None
         self._stopping = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._was_open = np.zeros(0, dtype=np.bool_)
@@ -135,7 +141,7 @@ class TickLoop:
             # What measured the links beforehand is not the run's.
             self._before = self._backend.counters()
             tick = self._next_tick()
-            self._backend.apply(staging_tick(self._timescale.scaled(tick)))
+            self._put_in_force(staging_tick(self._timescale.scaled(tick)))
             self._wait(selector, until_s=None)
             while not self._stopping.is_set():
                 assert self._start_s is not None
@@ -173,13 +179,22 @@ class TickLoop:
     def _act(self) -> None:
         while not self._actions.empty():
             self._actions.get()()
+            # A link that was made anew is closed, and before the start no tick comes to open it.
+            if self._in_force is not None:
+                self._backend.apply(self._in_force)
+
+    def _put_in_force(self, scaled: LinkTick) -> None:
+        self._in_force = scaled
+        self._backend.apply(scaled)
 
     def _next_tick(self) -> LinkTick:
         with self._lock:
             powers, self._powers = self._powers, {}
+        self._new_powers = {}
         for device, power_w in powers.items():
             try:
                 self._source.set_uplink_power(device, power_w)
+                self._new_powers[device] = power_w
             except ValueError as error:
                 # A wish that cannot be granted must not end the timeline.
                 self._note("power_refused", device=device, power_w=power_w, reason=str(error))
@@ -187,13 +202,15 @@ class TickLoop:
 
     def _carry_out(self, tick: LinkTick) -> None:
         scaled = self._timescale.scaled(tick)
-        self._backend.apply(scaled)
+        self._put_in_force(scaled)
         applied_s = self._clock.now_s()
         record = self._schedule.encode(tick)
         self._behind.submit(lambda: self._schedule.append(record))
         self._look(scaled)
         self._log_contacts(tick, applied_s)
         self._on_tick(tick)
+        if self._new_powers:
+            self._on_powers(self._new_powers)
         if applied_s >= self._counters_due_s:
             self._counters_due_s = applied_s + _COUNTERS_EVERY_S
             self._count()

@@ -58,7 +58,8 @@ class RadioServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestPower(self, request, context):
-        """Ask for a transmit power; it takes effect at the next tick of the radio model.
+        """Ask for a transmit power; it takes effect at the next tick that the radio model computes, and a
+        report tells of it then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

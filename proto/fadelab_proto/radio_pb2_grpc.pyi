@@ -40,7 +40,9 @@ class RadioStub:
     otherwise at most once a second.
     """
     RequestPower: _grpc.UnaryUnaryMultiCallable[_radio_pb2.PowerRequest, _radio_pb2.PowerReply]
-    """Ask for a transmit power; it takes effect at the next tick of the radio model."""
+    """Ask for a transmit power; it takes effect at the next tick that the radio model computes, and a
+    report tells of it then.
+    """
 
 @_typing.type_check_only
 class RadioAsyncStub(RadioStub):
@@ -50,7 +52,9 @@ class RadioAsyncStub(RadioStub):
     otherwise at most once a second.
     """
     RequestPower: _aio.UnaryUnaryMultiCallable[_radio_pb2.PowerRequest, _radio_pb2.PowerReply]  # type: ignore[assignment]
-    """Ask for a transmit power; it takes effect at the next tick of the radio model."""
+    """Ask for a transmit power; it takes effect at the next tick that the radio model computes, and a
+    report tells of it then.
+    """
 
 class RadioServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -69,7 +73,9 @@ class RadioServicer(metaclass=_abc_1.ABCMeta):
         request: _radio_pb2.PowerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_radio_pb2.PowerReply, _abc.Awaitable[_radio_pb2.PowerReply]]:
-        """Ask for a transmit power; it takes effect at the next tick of the radio model."""
+        """Ask for a transmit power; it takes effect at the next tick that the radio model computes, and a
+        report tells of it then.
+        """
 
 def add_RadioServicer_to_server(servicer: RadioServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -88,8 +88,37 @@ class LazyConfig(StrictModel):
     )
 
 
+class AflConfig(StrictModel):
+    """Asynchronous adding: every arriving update moves the model by its share."""
+
+    kind: Literal["afl"] = "afl"
+    devices: int | None = Field(
+        None,
+        ge=1,
+        description="What updates are divided by; the devices in the run when left out.",
+    )
+    server_rate: float = Field(1.0, gt=0, description="What updates are multiplied by.")
+    staleness: StalenessConfig = ConstantStaleness()
+    max_staleness: int | None = Field(
+        None, ge=0, description="Older updates are refused; no limit when left out."
+    )
+
+
+class FedBuffConfig(StrictModel):
+    """Asynchronous buffering: every K arriving updates make a new version."""
+
+    kind: Literal["fedbuff"] = "fedbuff"
+    buffer: int = Field(10, ge=1, description="Updates that make a new version.")
+    server_rate: float = Field(1.0, gt=0, description="What their mean is multiplied by.")
+    staleness: StalenessConfig = PolynomialStaleness()
+    max_staleness: int | None = Field(
+        None, ge=0, description="Older updates are refused; no limit when left out."
+    )
+
+
 AggregationConfig = Annotated[
-    FedAvgConfig | FedAsyncConfig | LazyConfig, Field(discriminator="kind")
+    FedAvgConfig | FedAsyncConfig | LazyConfig | AflConfig | FedBuffConfig,
+    Field(discriminator="kind"),
 ]
 
 

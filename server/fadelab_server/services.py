@@ -127,13 +127,14 @@ class OperatorService(pb_grpc.OperatorServicer):
         request: pb.WatchStatusRequest,  # noqa: ARG002
         context: StatusContext,  # noqa: ARG002
     ) -> AsyncIterator[pb.ServerStatus]:
-        """Send the status now and after changes."""
+        """Send the status now and after changes, and a last one when the server leaves."""
         clock = self._federation.clock
         seen = -1
         while not self._federation.draining:
             seen = await self._federation.changed.changed_since(seen)
             yield self._status()
             await clock.sleep_until(clock.now_s() + _STATUS_INTERVAL_S)
+        yield self._status()
 
     async def Start(  # noqa: N802
         self,

@@ -292,7 +292,7 @@ def test_names_of_single_runs_are_longer_where_short_ones_would_agree(tmp_path: 
         write_run(tmp_path / name, load_experiment(QUICKSTART, [setting]), summary_of(CURVE))
     variants = compared(tmp_path / "a", tmp_path / "b").variants
     assert len(set(variants)) == 2
-    kinds = ("kind=dense", "kind=topk, fraction=0.5")
+    kinds = ("kind=dense", "kind=topk, fraction=0.5, indices=best")
     for name, upload in zip(
         ("c", "d"), ("{kind: dense}", "{kind: topk, fraction: 0.5}"), strict=True
     ):

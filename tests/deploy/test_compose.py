@@ -41,19 +41,20 @@ def services(folder: Path) -> dict[str, dict[str, Any]]:
 def test_there_is_a_server_an_emulator_and_each_agent(folder: Path) -> None:
     agents = {f"agent-{device}" for device in range(3)}
     found = services(folder)
-    assert set(found) == {"server", "emulator", "validator", "begin"} | agents
+    assert set(found) == {"hub", "server", "emulator", "validator", "begin"} | agents
     images = {name: service["image"].split(":")[0] for name, service in found.items()}
-    assert images["server"] == images["begin"] == "fadelab-server"
+    assert images["hub"] == images["server"] == images["begin"] == "fadelab-server"
     assert images["emulator"] == "fadelab-emulator"
     assert {images[name] for name in agents | {"validator"}} == {"fadelab-agent"}
-    yielding = {name for name, service in found.items() if "cpu_shares" in service}
-    assert yielding == agents | {"validator"}
-    assert set(found["emulator"]["depends_on"]) == agents | {"server"}
+    shares = {name: service.get("cpu_shares", 1024) for name, service in found.items()}
+    assert {name for name, share in shares.items() if share < 1024} == agents | {"validator"}
+    assert {name for name, share in shares.items() if share > 1024} == {"emulator"}
+    assert set(found["emulator"]["depends_on"]) == agents | {"hub", "server"}
 
 
 def test_no_container_has_a_network_and_only_the_emulator_a_capability(folder: Path) -> None:
     for name, service in services(folder).items():
-        assert service["network_mode"] == "none"
+        assert service["network_mode"] == ("service:hub" if name == "server" else "none")
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not service.get("privileged")
@@ -75,8 +76,8 @@ def test_each_process_can_read_its_configuration(folder: Path) -> None:
         for device in range(3)
     ]
     validator = ValidatorFile.model_validate_json((config / "validator.json").read_bytes())
-    assert np.load(config / "initial.npy").shape == (server.tasks[0].dimension,)
-    assert server.tasks[0].initial == Path("/config/initial.npy")
+    initial = server.tasks[0].initial.relative_to("/out")
+    assert np.load(folder / "out" / initial).shape == (server.tasks[0].dimension,)
     assert server.listen == "0.0.0.0:50051"
     assert [agent.agent.device for agent in agents] == [0, 1, 2]
     assert {agent.agent.run_id for agent in agents} == {server.run_id}
@@ -91,7 +92,7 @@ def test_the_emulator_finds_the_containers_of_the_compose_file(folder: Path) -> 
     emulation = load_emulation(folder / "config" / "emulate.yaml")
     found = services(folder)
     names = [emulation.server, *emulation.devices]
-    expected = ["server", "agent-0", "agent-1", "agent-2"]
+    expected = ["hub", "agent-0", "agent-1", "agent-2"]
     assert [place.container for place in names if place is not None] == [
         found[name]["container_name"] for name in expected
     ]
@@ -119,12 +120,35 @@ def test_data_sets_are_mounted_where_models_are_trained() -> None:
         user=(7, 8),
         docker_socket=Path("/var/run/docker.sock"),
         data_dir=Path("/somewhere/data"),
+        run_id=0xA1,
     )
     found = yaml.safe_load(compose_file(testbed))["services"]
     with_data = {
         name for name, service in found.items() if "/somewhere/data:/data:ro" in service["volumes"]
     }
     assert with_data == {"agent-0", "validator"}
+
+
+def test_every_container_says_whose_it_is(folder: Path) -> None:
+    found = services(folder)
+    runs = {service["labels"]["fadelab.run"] for service in found.values()}
+    assert {service["labels"]["fadelab.service"] for service in found.values()} == set(found)
+    (run,) = runs
+    assert (folder / ".env").read_text() == f"COMPOSE_PROJECT_NAME=fadelab-{run}\n"
+    assert all(f"-{run}-" in service["container_name"] for service in found.values())
+
+
+def test_files_that_a_radio_names_come_along(tmp_path: Path) -> None:
+    steps = tmp_path / "rates.csv"
+    steps.write_text("t_s,rate_up_bps,rate_down_bps\n0,1e6,1e6\n")
+    radio = f"radio={{timeline: {{kind: csv, path: {steps}}}}}"
+    made = tmp_path / "testbed"
+    ended = command("compose", QUICKSTART, "-o", made, "--set", "devices.count=1", "--set", radio)
+    assert ended.returncode == 0, ended.stderr
+    emulation = yaml.safe_load((made / "config" / "emulate.yaml").read_text())
+    named = Path(emulation["radio"]["timeline"]["path"])
+    assert named.parent == Path("/config")
+    assert (made / "config" / named.name).read_text() == steps.read_text()
 
 
 def test_nothing_is_overwritten(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,50 @@ def test_the_link_of_a_container_that_starts_again_is_made_anew() -> None:
     assert seen["moved"] == 1
     # Both links' bytes: each carried at least 0.8 s at the programmed rate.
     assert seen["wire"] > 1.6 * _RATE_BPS / 8 * 0.9
+
+
+def send(machine: Machine, device: str, server: str, size: int) -> None:
+    """Send so much over a connection of its own."""
+    sender, receiver = machine.tcp_pair(device, server, "10.77.0.1")
+    with sender, receiver:
+        sender.sendall(bytes(size))
+        sender.shutdown(socket.SHUT_WR)
+        while receiver.recv(size):
+            pass
+
+
+def accounted() -> dict[str, Any]:
+    containers = Containers()
+    machine = containers.machine
+    server = containers.run("server", _SERVER)
+    first = containers.run("agent-0", _AGENT)
+    run = {"of_run": True, "start": "on_begin", "radio_socket": "/run/test/radio"}
+    with machine.emulating(**content(**run)) as emulation:
+        send(machine, first, server, 10_000)
+        containers.kill("agent-0")
+        second = containers.run("agent-0", "c" * 64)
+        emulation.await_line("the container")
+        send(machine, second, server, 6_000)
+        emulation.end()
+        (account,) = emulation.events("link_account")
+    seen = {"account": account, "calibrated": emulation.events("calibrated")}
+    try:
+        Emulation(machine.file(record=str(emulation.record), **content(**run)))
+    except NotDrivingError as refused:
+        seen["again"] = str(refused)
+    return seen
+
+
+def test_the_links_of_a_run_are_calibrated_and_accounted_over_restarts() -> None:
+    seen = in_sandbox(accounted)
+    assert "recordings are not overwritten" in seen["again"]
+    assert {row["direction"] for row in seen["calibrated"]} == {"up", "down"}
+    account = seen["account"]
+    assert account["connections"] == 2
+    assert account["connections_missed"] == 0
+    assert account["up_tcp_bytes"] - account["up_tcp_retransmitted_bytes"] == 16_000
+    for way in ("up", "down"):
+        assert account[f"{way}_device_end_bytes"] == account[f"{way}_wire_bytes"] > 0
 
 
 def restarted_where_nothing_can_be_made_anew(content_of: dict[str, Any], name: str) -> list[Any]:

@@ -59,7 +59,7 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "method.upload.colour=red",
-            "unknown key 'method.upload.colour'; allowed: kind, fraction.",
+            "unknown key 'method.upload.colour'; allowed: kind, fraction, indices.",
         ),
         ("duration_s=long", "'duration_s' is 'long'; it must be a number."),
         ("duration_s=0", "'duration_s' is 0; it must be greater than 0."),
@@ -92,7 +92,10 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
             "radio.mobility={kind: static, placement: {kind: nowhere}}",
             "'radio.mobility.placement.kind' is 'nowhere'; allowed: listed, ring, uniform.",
         ),
-        ("method.name=magic", "'method.name' is 'magic'; allowed: fedasync, fedavg, lazy."),
+        (
+            "method.name=magic",
+            "'method.name' is 'magic'; allowed: afl, fedasync, fedavg, fedbuff, lazy, mads.",
+        ),
         (
             "radio={timeline: {kind: tape}}",
             "'radio.timeline.kind' is 'tape'; allowed: csv, mahimahi, replay.",

@@ -1,22 +1,36 @@
 """What the images are made of, and the command that makes them."""
 
 import contextlib
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from concurrent import futures
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
 import pytest
 from commandline import command
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tests.engine import TAG, Engine, wheels
 
-from fadelab.exit_codes import ExitCode
-from fadelab.images.build import DOCKERFILE, SOURCE
+from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.images import ready
+from fadelab.images.build import (
+    CODE,
+    CODE_LABEL,
+    DOCKERFILE,
+    MATERIAL_LABEL,
+    SOURCE,
+    BuildOrder,
+    Built,
+    Target,
+    code_digest,
+    image_name,
+)
 
 FOLDER = SOURCE / DOCKERFILE.parent
 
@@ -176,48 +190,94 @@ def test_an_agent_is_healthy_while_it_is_connected(address: str, code: int) -> N
     assert (ended.returncode, ended.stdout) == (code, "no connection to a server\n" * code)
 
 
-def _docker(*arguments: str) -> str:
-    ended = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, check=False, timeout=280
-    )
-    return ended.stdout + ended.stderr
-
-
-@pytest.fixture
-def _needs_base_image() -> None:
-    """Skip where no engine answers or it has not got the base image."""
-    if shutil.which("docker") is None:
-        pytest.skip("needs a Docker engine: there is no docker command")
-    if "Cannot connect" in (said := _docker("version")):
-        pytest.skip(f"needs a Docker engine: {said.strip().splitlines()[-1]}")
-    if "No such image" in _docker("image", "inspect", "python:3.11-slim-bookworm"):
-        pytest.skip("needs the base image: deploy/docker/base.sh makes it")
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_images_run_as_nobody_and_the_servers_has_no_torch(
+    docker_engine: Engine, images: str
+) -> None:
+    sys.stdout.write(images)
+    sizes_mb = dict(re.findall(r"fadelab-(\w+):test +(\d+) MB", images))
+    assert set(sizes_mb) == {"server", "emulator", "agent"}
+    assert int(sizes_mb["server"]) < int(sizes_mb["agent"])
+    inside = ("run", "--rm", "--network", "none")
+    image = image_name(Target.SERVER, TAG)
+    assert docker_engine.docker(*inside, "--entrypoint", "id", image, "-u") == "10001\n"
+    packages = ("--entrypoint", "ls", image, "/opt/venv/lib/python3.11/site-packages")
+    listed = docker_engine.docker(*inside, *packages)
+    assert "grpc_health" in listed
+    assert "torch" not in listed
+    assert "  server" in docker_engine.docker(*inside, image)
+    sick = docker_engine.docker(*inside, image, "health", "/run/fadelab/sockets/operator")
+    assert "nobody serves" in sick
 
 
 @pytest.mark.docker
-@pytest.mark.usefixtures("_needs_base_image")
-def test_the_server_image_runs_as_nobody_without_torch(tmp_path: Path) -> None:
-    wheels = tmp_path / "wheels"
-    needed = [*requirements(tmp_path, "server").split(), *requirements(tmp_path, "build").split()]
-    fetch = [sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels), *needed]
-    fetch += ["-c", str(SOURCE / "constraints.txt")]
-    subprocess.run(fetch, check=True, timeout=120)
-    tag = f"test-{socket.gethostname()[:20]}"
-    image = f"fadelab-server:{tag}"
-    program = [sys.executable, "-m", "fadelab", "images", "build", "server", "--tag", tag]
-    program += ["--wheels", str(wheels), "--offline"]
-    ended = subprocess.run(program, capture_output=True, text=True, check=False, timeout=280)
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("images")
+def test_a_change_of_code_installs_no_package_again(docker_engine: Engine, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for part in CODE:
+        (source / part).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (SOURCE / part).is_dir() else shutil.copy
+        copy(SOURCE / part, source / part)
+    with (source / "proto" / "fadelab_proto" / "clock.py").open("a") as file:
+        file.write(f"\n# {tmp_path}\n")
+    order = ("--tag", "test-changed", "--wheels", str(wheels()), "--offline", "--verbose")
+    ended = docker_engine.fadelab("images", "build", *order, "--source", str(source))
     try:
         assert ended.returncode == 0, ended.stderr
-        assert image in ended.stdout
-        inside = ["run", "--rm", "--network", "none"]
-        assert _docker(*inside, "--entrypoint", "id", image, "-u") == "10001\n"
-        listed = _docker(
-            *inside, "--entrypoint", "ls", image, "/opt/venv/lib/python3.11/site-packages"
-        )
-        assert "grpc_health" in listed
-        assert "torch" not in listed
-        assert "  server" in _docker(*inside, image)
-        assert "nobody serves" in _docker(*inside, image, "health", "/run/fadelab/sockets/operator")
+        said = ended.stdout.splitlines()
+        installs = [n for n, line in enumerate(said) if " install " in line and "-r /" in line]
+        assert len(installs) >= 4
+        for number in installs:
+            nearby = "\n".join(said[number : number + 3])
+            assert "Using cache" in nearby or "CACHED" in nearby, nearby
+        assert "--no-deps --no-build-isolation" in ended.stdout
     finally:
-        _docker("rmi", image)
+        docker_engine.docker("rmi", *(image_name(target, "test-changed") for target in Target))
+
+
+class Shelf:
+    """Images of an engine, by what their labels say."""
+
+    def __init__(self, labels: dict[str, str] | None) -> None:
+        self.found = labels
+
+    def labels(self, image: str) -> dict[str, str] | None:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("code", "material", "built"),
+    [("same", None, None), ("other", None, False), ("other", "offline", True), (None, None, False)],
+    ids=["this code", "other code", "other code, built offline", "no images"],
+)
+def test_a_run_builds_images_of_other_code_anew_of_the_same_material(
+    code: str | None, material: str | None, built: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = None
+    if code is not None:
+        labels = {CODE_LABEL: code_digest(SOURCE) if code == "same" else code}
+    if labels is not None and material is not None:
+        order = BuildOrder(SOURCE, "0", wheels=Path("/some/wheels"), offline=True)
+        labels[MATERIAL_LABEL] = order.material()
+    orders: list[BuildOrder] = []
+
+    def build(order: BuildOrder, *_: object) -> list[Built]:
+        orders.append(order)
+        return []
+
+    monkeypatch.setattr(ready, "DockerCommand", lambda: Shelf(labels))
+    monkeypatch.setattr(ready, "build_images", build)
+    assert ready.images_for_run(None, lambda _: None) == version("fadelab")
+    assert [order.offline for order in orders] == ([] if built is None else [built])
+    assert all(order.wheels == (Path("/some/wheels") if built else None) for order in orders)
+
+
+def test_a_tag_of_ones_own_is_used_as_it_is_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "DockerCommand", lambda: Shelf({}))
+    assert ready.images_for_run("mine", pytest.fail) == "mine"
+    monkeypatch.setattr(ready, "DockerCommand", lambda: Shelf(None))
+    with pytest.raises(FadelabError, match="images build --tag mine") as refused:
+        ready.images_for_run("mine", pytest.fail)
+    assert refused.value.code == ExitCode.USAGE

@@ -7,8 +7,9 @@ from run_record import QUICKSTART
 
 from fadelab.experiment import Experiment, load_experiment
 from fadelab.local.plan import LinksOfRun, LocalPlan
-from fadelab.manifest import build_manifest
+from fadelab.manifest import Deployment, build_manifest
 from fadelab_emulation.backends.choice import Choice, Variant
+from fadelab_emulation.window import BackendChoice
 
 LINKS = LinksOfRun(12.5, frozenset(), Choice(Variant.LITE_CBPF, "by hand"))
 
@@ -16,11 +17,15 @@ LINKS = LinksOfRun(12.5, frozenset(), Choice(Variant.LITE_CBPF, "by hand"))
 def test_a_manifest_holds_the_resolved_experiment_and_the_machine(tmp_path: Path) -> None:
     experiment = load_experiment(QUICKSTART, ["devices.count=3"])
     plan = LocalPlan.create(experiment, LINKS, tmp_path, tmp_path)
-    manifest = json.loads(json.dumps(build_manifest(plan)))
+    built = build_manifest(
+        plan, Deployment.COMPOSE, command_mono_s=12.5, backend=BackendChoice.AUTO
+    )
+    manifest = json.loads(json.dumps(built))
     assert Experiment.model_validate(manifest["experiment"]) == experiment
     assert int(manifest["run_id"], 16) == plan.run_id
     assert len(manifest["run_id"]) == 8
-    assert manifest["command_mono_s"] == plan.command_mono_s
+    assert manifest["command_mono_s"] == 12.5
+    assert (manifest["deployment"], manifest["backend"]) == ("compose", "auto")
     assert manifest["versions"]["fadelab"]
     assert manifest["machine"]["memory_bytes"] > 0
 

@@ -27,7 +27,9 @@ from report_runs import (
 )
 
 from fadelab.report.devices import device_table
+from fadelab.report.overview import key_figures
 from fadelab.report.write import build_page, write_report
+from fadelab.results.schema import ContactUse
 
 CASES = {
     "1": lambda: make_run(1),
@@ -156,3 +158,27 @@ def test_the_schedule_refuses_arrays_of_different_shapes() -> None:
 def test_only_writing_a_report_loads_matplotlib() -> None:
     code = "import sys, fadelab.report.model; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
+def test_what_became_of_contacts_is_told_where_devices_upload_in_each() -> None:
+    use = ContactUse(
+        used=50,
+        skipped=2,
+        sent=48,
+        acknowledged=45,
+        predicted_to_fit=48,
+        covered=40,
+        covered_acknowledged=39,
+        mean_predicted_s=6.0,
+        mean_kept_share=0.3,
+        mean_energy_j=0.09,
+        allowance_j=0.1,
+        mean_queue_j=0.02,
+    )
+    visible = Outline(key_figures(change(make_run(1), contacts=use))).visible
+    assert "97.5" in visible
+    assert "of 40 whose contact lasted as counted on" in visible
+    assert re.search(r"0\.1\S*\sJ allowed", visible)
+    unbound = change(make_run(1), contacts=use.model_copy(update={"allowance_j": None}))
+    assert "no allowance" in Outline(key_figures(unbound)).visible
+    assert "allow" not in Outline(key_figures(make_run(1))).visible

@@ -61,6 +61,9 @@ class HandRadio:
         self.elapsed_s = 0.0
         self.rate_bps = rate_bps
         self.opened, self.closed = asyncio.Event(), asyncio.Event()
+        self.powers: list[float] = []
+        """Those that were asked for."""
+        self.power_refusal: str | None = None
         self._asked = 0
         self._curious: list[tuple[int, asyncio.Event]] = []
         self.per_question_s = 0.0
@@ -97,6 +100,10 @@ class HandRadio:
             if self._asked >= times:
                 reached.set()
         return self.elapsed_s
+
+    async def set_power(self, power_w: float) -> str | None:
+        self.powers.append(power_w)
+        return self.power_refusal
 
     async def asked(self, times: int) -> None:
         """Return once the time in contact was asked for so many times more."""

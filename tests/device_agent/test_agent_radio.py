@@ -28,6 +28,15 @@ class Emulator(pb_grpc.RadioServicer):
     def __init__(self) -> None:
         self.reports: asyncio.Queue[pb.LinkReport | None] = asyncio.Queue()
         self.watched: list[int] = []
+        self.wishes: asyncio.Queue[pb.PowerRequest] = asyncio.Queue()
+
+    async def RequestPower(  # noqa: N802
+        self, request: pb.PowerRequest, context: object
+    ) -> pb.PowerReply:
+        self.wishes.put_nowait(request)
+        if request.power_w > 0.2:
+            return pb.PowerReply(status=pb.POWER_STATUS_REFUSED, reason="too much", power_w=0.2)
+        return pb.PowerReply(status=pb.POWER_STATUS_GRANTED, power_w=request.power_w)
 
     async def WatchLink(  # noqa: N802
         self, request: pb.WatchLinkRequest, context: object
@@ -183,5 +192,40 @@ def test_a_wire_is_always_in_contact() -> None:
             assert radio.open_s() == 5.0
             assert radio.view.is_open
             assert (radio.view.rate_up_bps, radio.view.rate_down_bps) == (1e6, 2e6)
+
+    go(scenario)
+
+
+def test_a_power_is_waited_for_until_it_is_in_force(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            emulator(tmp_path / "radio") as service,
+            WatchedRadio(tmp_path / "radio", TurnedClock()) as radio,
+        ):
+            await tell(service, radio, OPEN)
+            setting = asyncio.create_task(radio.set_power(0.05))
+            wish = await service.wishes.get()
+            assert (wish.device, wish.power_w) == (3, 0.05)
+            await tell(service, radio, OPEN)
+            assert not setting.done(), "the report was of the power before"
+            changed = pb.LinkReport()
+            changed.CopyFrom(OPEN)
+            changed.power_w = 0.05
+            await tell(service, radio, changed)
+            assert await setting is None
+            assert radio.view.power_w == 0.05
+
+    go(scenario)
+
+
+def test_a_refused_power_is_explained(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            emulator(tmp_path / "radio"),
+            WatchedRadio(tmp_path / "radio", TurnedClock()) as radio,
+        ):
+            assert await radio.set_power(0.3) == "too much"
+        wired = WiredRadio(TurnedClock(), rate_up_bps=1e6, rate_down_bps=1e6)
+        assert "no transmit power" in (await wired.set_power(0.1) or "")
 
     go(scenario)

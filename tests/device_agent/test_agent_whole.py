@@ -42,7 +42,8 @@ from fadelab_agent.keepsake import Keepsake
 from fadelab_agent.membership import Membership, RefusedError
 from fadelab_agent.policy import FixedCodec, FixedFraction, Policy
 from fadelab_agent.radio import WiredRadio
-from fadelab_agent.trainer_loop import DeviceTerms, TrainerLoop
+from fadelab_agent.terms import DeviceTerms, TaskParts
+from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.uplink import Uplink
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import SystemClock
@@ -326,17 +327,19 @@ async def train_until_the_stop(
                     compute=ComputeConfig(),
                     substitute=substitute,
                 ),
-                work=work,
-                policy=policy or FixedFraction(1 / 3),
-                memory=memory,
-                keepsake=Keepsake(None, task=work.name, clock=clock, log=log),
-                membership=member,
-                radio=radio,
-                uplink=Uplink(channel, radio=radio, clock=clock, log=log, stall_s=30),
-                downlink=Downlink(channel, radio=radio, clock=clock, log=log, stall_s=30),
-                clock=clock,
-                log=log,
-                compute_lock=asyncio.Lock(),
+                TaskParts(
+                    work=work,
+                    policy=policy or FixedFraction(1 / 3),
+                    memory=memory,
+                    keepsake=Keepsake(None, task=work.name, clock=clock, log=log),
+                    membership=member,
+                    radio=radio,
+                    uplink=Uplink(channel, radio=radio, clock=clock, log=log, stall_s=30),
+                    downlink=Downlink(channel, radio=radio, clock=clock, log=log, stall_s=30),
+                    clock=clock,
+                    log=log,
+                    compute_lock=asyncio.Lock(),
+                ),
             )
             following = asyncio.create_task(member.follow())
             await loop.run()

@@ -137,6 +137,8 @@ class Bench:
         self.log = EventLog(folder / "events", "emulator", "0", self.clock)
         self.ticks: list[LinkTick] = []
         self.counters: list[LinkCounters] = []
+        self.powers: list[tuple[int, dict[int, float]]] = []
+        """With how many ticks were in force by then."""
         self.stop_at: int | None = None
         self.loop = TickLoop(
             source or RadioWorld(self.config, devices, 1),
@@ -147,6 +149,7 @@ class Bench:
             log=self.log,
             on_tick=self._note,
             on_counters=self.counters.append,
+            on_powers=lambda powers: self.powers.append((len(self.ticks), powers)),
             timescale=timescale,
         )
 

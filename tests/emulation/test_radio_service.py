@@ -173,7 +173,10 @@ def test_a_power_that_is_granted_is_reported_and_reaches_the_world(tmp_path: Pat
     async def scenario(plane: Plane) -> None:
         reply = await plane.ask(2, 0.05)
         assert (reply.status, reply.power_w) == (pb.POWER_STATUS_GRANTED, 0.05)
-        assert (await plane.watch(2).read()).power_w == 0.05
+        watched = plane.watch(2)
+        assert (await watched.read()).power_w == MAX_POWER_W, "it is not in force yet"
+        plane.board.take_powers({2: 0.05})
+        assert (await watched.read()).power_w == 0.05
         assert (await plane.watch(1).read()).power_w == MAX_POWER_W
         plane.made.loop.begin(1000.5)
         plane.made.run(1)

@@ -46,6 +46,16 @@ def test_power_and_bandwidth_of_a_known_link_budget() -> None:
     assert rates.rate_up_bps[0] == pytest.approx(200e3 * np.log2(1 + 10**2.5), rel=1e-3)
 
 
+def test_a_wider_downlink_hears_more_noise_and_carries_more() -> None:
+    """Ten times the band holds 10 microwatts of noise: SNR 15 needs ten times the power."""
+    config = ShannonConfig(bandwidth_hz=1e6, downlink_bandwidth_hz=1e7, **EASY)
+    model = config.build(SCENE)
+    rates = model.rates(gain([1e-6, 3e-6]), np.array([1.0, 1.0]), 150.0)
+    assert rates.rate_up_bps == pytest.approx([1e6, 2e6])
+    assert rates.rate_down_bps == pytest.approx([4e7, np.log2(46) * 1e7])
+    assert model.noise_w == pytest.approx(1e-5)
+
+
 def test_the_effective_rate_is_the_mean_of_the_blocks_rates_and_not_the_rate_of_the_mean() -> None:
     model = ShannonConfig(bandwidth_hz=1e6, **EASY).build(SCENE)
     uneven = gain([1e-6, 0.0], [15e-6, 3e-6], share=[0.25, 0.75])

@@ -194,8 +194,11 @@ def test_a_power_request_takes_effect_and_leaves_the_others_alone(tmp_path: Path
     with bench(tmp_path / "asked") as asked:
         asked.loop.begin(START_S)
 
+        wishes: list[float] = []
+
         def ask() -> None:
-            if asked.clock.time_s > START_S + 4.5 * TICK_S:
+            if asked.clock.time_s > START_S + 4.5 * TICK_S and not wishes:
+                wishes.append(0.02)
                 asked.loop.request_power(2, 0.02)
 
         asked.backend.before_waiting = ask
@@ -205,6 +208,9 @@ def test_a_power_request_takes_effect_and_leaves_the_others_alone(tmp_path: Path
     assert fall_db[:6] == pytest.approx(np.zeros(6), abs=1e-9)
     assert fall_db[6:] == pytest.approx(np.full(4, 10.0), abs=1e-6)
     assert snr_db(calm, 1) == snr_db(asked, 1)
+    # It is told when tick 6, the seventh, is in force.
+    assert asked.powers == [(7, {2: 0.02})]
+    assert calm.powers == []
 
 
 @pytest.mark.parametrize("factor", [0.5, 10.0])

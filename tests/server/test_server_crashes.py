@@ -17,6 +17,8 @@ RULES = {
     "fedasync": {"aggregation": FEDASYNC},
     "fedavg": {"aggregation": FEDAVG},
     "lazy": {"aggregation": {"kind": "lazy"}},
+    "afl": {"aggregation": {"kind": "afl", "staleness": {"kind": "polynomial"}}},
+    "fedbuff": {"aggregation": {"kind": "fedbuff", "buffer": 2}},
     "lone signs": {
         "aggregation": {"kind": "fedavg", "missing": "reweigh"},
         "partial_updates": "keep",

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +39,23 @@ def fadelab(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fadelab", *arguments]
 
 
-def start(run_dir: Path, *settings: str, experiment: Path = QUICKSTART) -> subprocess.Popen[str]:
+def start(
+    run_dir: Path,
+    *settings: str,
+    experiment: Path = QUICKSTART,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
+) -> subprocess.Popen[str]:
     """Start a run whose output can be read line by line."""
     given = (*ON_A_BUSY_MACHINE, *settings)
-    options = [option for setting in given for option in ("--set", setting)]
+    all_settings = [option for setting in given for option in ("--set", setting)]
     return subprocess.Popen(
-        fadelab("run", str(experiment), "--out", str(run_dir), *options),
+        fadelab("run", str(experiment), "--out", str(run_dir), *options, *all_settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", **environment},
     )
 
 

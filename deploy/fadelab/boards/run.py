@@ -24,11 +24,12 @@ from fadelab.boards.ssh import Board, BoardError, Fleet
 from fadelab.boards.waiting import serving, unless_ended
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
+from fadelab.follow import Finished, Observer, finish
 from fadelab.local.launch import sockets_dir, write_json
 from fadelab.local.plan import LinksOfRun, LocalPlan, draw_run_id
-from fadelab.local.run import Finished, Observer, finish
-from fadelab.manifest import build_manifest
+from fadelab.manifest import Deployment, build_manifest
 from fadelab_emulation.backends.choice import Choice, Variant
+from fadelab_emulation.window import BackendChoice
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto import radio_pb2, radio_pb2_grpc
@@ -67,8 +68,12 @@ def run_on_boards(
             if not isinstance(inventory.profile(board).link, EmulatedLink)
         ]
         manifest = {
-            **build_manifest(plan),
-            "deployment": "boards",
+            **build_manifest(
+                plan,
+                Deployment.BOARDS,
+                command_mono_s=command_mono_s,
+                backend=BackendChoice.LITE,
+            ),
             "boards": [board.name for board in inventory.boards],
             "real_links": real,
         }
@@ -78,7 +83,7 @@ def run_on_boards(
         failure = asyncio.run(_Run(plan, inventory, sockets, observer, tell).see_through())
         if failure is not None:
             write_json(run_dir / "manifest.json", {**manifest, "failure": str(failure)})
-    return Finished(finish(run_dir), failure)
+    return Finished(run_dir, finish(run_dir), failure)
 
 
 def _plan(experiment: Experiment, run_dir: Path, sockets: Path, command_mono_s: float) -> LocalPlan:

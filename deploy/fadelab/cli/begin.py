@@ -1,21 +1,15 @@
 """``fadelab begin``: give a testbed whose processes others have started its time zero."""
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Annotated
 
 import grpc
 import typer
 
+from fadelab.conduct import all_joined, give_start, local_channel, over
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
-from fadelab_proto import radio_pb2, radio_pb2_grpc
-from fadelab_proto.wire import channel_options
-
-# Between the last join and time zero: enough for both calls that announce it.
-_LEAD_S = 0.2
 
 
 def begin(
@@ -42,40 +36,13 @@ def begin(
 
 
 async def _begin(sockets: Path, devices: int, patience_s: float, time_scale: float) -> None:
-    options = channel_options()
     async with (
-        grpc.aio.insecure_channel(f"unix:{sockets}/operator", options=options) as operator,
-        grpc.aio.insecure_channel(f"unix:{sockets}/radio", options=options) as radio,
+        local_channel(sockets / "operator") as operator,
+        local_channel(sockets / "radio") as radio,
     ):
         stub = pb_grpc.OperatorStub(operator)
-        joined = 0
-
-        async def all_joined() -> None:
-            nonlocal joined
-            async for status in stub.WatchStatus(pb.WatchStatusRequest(), wait_for_ready=True):
-                joined = status.joined
-                if joined == devices:
-                    return
-
-        try:
-            await asyncio.wait_for(all_joined(), patience_s)
-        except TimeoutError:
-            raise FadelabError(
-                ExitCode.COMPONENT_FAILED,
-                f"only {joined} of {devices} devices joined within {patience_s:g} s",
-            ) from None
-        begin_mono_s = time.monotonic() + _LEAD_S
-        emulator = radio_pb2_grpc.EmulatorStub(radio)
-        await emulator.Begin(radio_pb2.BeginRequest(start_mono_s=begin_mono_s), wait_for_ready=True)
-        # The emulator lives by the kernel's clock, all others by the emulation's.
-        await stub.Start(pb.StartRequest(start_mono_s=begin_mono_s * time_scale))
+        await all_joined(stub, devices, patience_s)
+        await give_start(stub, radio, time_scale)
         typer.echo(f"{devices} devices have joined: the run has begun")
-        await _over(stub)
+        await over(stub)
         typer.echo("the run is over")
-
-
-async def _over(stub: "pb_grpc.OperatorAsyncStub") -> None:
-    """Wait for the end of the run: a status that says so, or the stream's end in good order."""
-    async for status in stub.WatchStatus(pb.WatchStatusRequest()):
-        if status.stopped:
-            return

@@ -19,8 +19,8 @@ from fadelab.cli.run import RUNS, make_run_dir, show_summary
 from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
+from fadelab.follow import finish
 from fadelab.local.launch import new_run_dir, sockets_dir
-from fadelab.local.run import finish
 
 boards = typer.Typer(
     add_completion=False,

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
+import grpc
 import typer
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -17,6 +18,7 @@ from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
+from fadelab_server.checkpoint import FILE_NAME as CHECKPOINT
 from fadelab_server.config import ServerConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -52,12 +54,15 @@ def server(
     resume: Annotated[
         bool, typer.Option(help="Continue from the checkpoint in the file's checkpoint_dir.")
     ] = False,
+    resume_if_any: Annotated[
+        bool, typer.Option("--resume-if-any", help="The same, if there is a checkpoint.")
+    ] = False,
 ) -> None:
     """Run an aggregation server until its run is over.
 
     Example: fadelab server server.json --resume
     """
-    checked = _read(config, ServerConfig)
+    checked = read_file(config, ServerConfig)
     for task in checked.tasks:
         if not task.initial.is_file():
             raise FadelabError(
@@ -67,8 +72,9 @@ def server(
     # gRPC's health service is not installed where agents alone run.
     from fadelab_server.app import serve  # noqa: PLC0415
 
-    with _sentences():
-        folder = checked.checkpoint_dir if resume else None
+    with sentences():
+        found = resume_if_any and (checked.checkpoint_dir / CHECKPOINT).is_file()
+        folder = checked.checkpoint_dir if resume or found else None
         asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
 
 
@@ -79,8 +85,8 @@ def agent(
 
     Example: fadelab agent agent.json
     """
-    checked = _read(config, AgentFile)
-    with _sentences():
+    checked = read_file(config, AgentFile)
+    with sentences():
         # torch takes seconds to import, and only here is it needed.
         from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
@@ -95,13 +101,18 @@ def validator(
 
     Example: fadelab validator validator.json
     """
-    checked = _read(config, ValidatorFile)
-    with _sentences():
+    checked = read_file(config, ValidatorFile)
+    with sentences():
         # torch takes seconds to import, and only here is it needed.
         from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
         work = Workbench(checked.work).validator()
-        asyncio.run(_validate(checked, work))
+        try:
+            asyncio.run(_validate(checked, work))
+        except grpc.aio.AioRpcError as error:
+            raise FadelabError(
+                ExitCode.COMPONENT_FAILED, f"the server stopped answering: {error.details()}"
+            ) from None
 
 
 async def _validate(checked: ValidatorFile, work: TaskWork) -> None:
@@ -110,7 +121,7 @@ async def _validate(checked: ValidatorFile, work: TaskWork) -> None:
         await Validator(work, 0, socket=checked.operator_socket, clock=clock, log=log).run()
 
 
-class _sentences:  # noqa: N801 -- used like a function
+class sentences:  # noqa: N801 -- used like a function
     """Turn a component's known errors into a FadelabError."""
 
     def __enter__(self) -> None:
@@ -122,7 +133,13 @@ class _sentences:  # noqa: N801 -- used like a function
             raise FadelabError(code, str(error)) from None
 
 
-def _read(path: Path, model: type[_Model]) -> _Model:
+def read_file(path: Path, model: type[_Model]) -> _Model:
+    """Return a process's configuration.
+
+    Raises:
+        FadelabError: USAGE, naming the file, the key, what was given and what is allowed.
+
+    """
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -1,5 +1,7 @@
 """``fadelab run`` and ``fadelab report``."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +13,13 @@ from rich.text import Text
 from fadelab.cli.links_outcome import link_rows
 from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.experiment import load_experiment
+from fadelab.experiment import Experiment, load_experiment
+from fadelab.follow import Finished, finish
+from fadelab.images.ready import images_for_run
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
-from fadelab.local.run import finish, run_locally
+from fadelab.local.run import run_locally
+from fadelab.manifest import Deployment
 from fadelab.results.schema import Summary, TaskResult
 from fadelab_proto.codecs import AccelerationError, accelerate
 
@@ -32,26 +37,79 @@ def run(
         typer.Option("--set", help="key.path=value: replace or add a setting; may be repeated."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replace the experiment's seed.")] = None,
+    *,
+    deploy: Annotated[
+        Deployment,
+        typer.Option(help="Where its processes are: on this machine as they are, or containers."),
+    ] = Deployment.LOCAL,
+    tag: Annotated[
+        str | None,
+        typer.Option(help="Tag of the images of containers; left out: those of this version."),
+    ] = None,
 ) -> None:
-    """Run an experiment on this machine and write its report.
+    """Run an experiment and write its report.
 
     Example: fadelab run examples/quickstart.yaml --set devices.count=20
     """
+    command_mono_s = time.monotonic()
     checked = load_experiment(experiment, settings or [], seed=seed)
-    # First of all, so that a machine that cannot do it leaves no empty folder.
-    links = LinksOfRun.choose(checked)
-    if checked.transport.accelerate:
-        _accelerate()
-    run_dir = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
     console = Console()
     view = RunView(checked, console)
-    view.chosen(links.choice)
+
+    def run_dir() -> Path:
+        made = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
+        return made.absolute()
+
+    if tag is not None and deploy is not Deployment.COMPOSE:
+        raise FadelabError(ExitCode.USAGE, "--tag is for containers: give --deploy compose as well")
     try:
-        finished = run_locally(checked, links, run_dir.absolute(), view)
+        match deploy:
+            case Deployment.LOCAL:
+                finished = _locally(checked, run_dir, view)
+            case Deployment.COMPOSE:
+                finished = _in_containers(checked, run_dir, view, tag, command_mono_s)
+            case _:
+                raise FadelabError(
+                    ExitCode.USAGE,
+                    f"--deploy {deploy.value} needs to know more: use `fadelab boards run` for "
+                    "boards, `fadelab stack` for Swarm and Kubernetes",
+                )
     finally:
         view.close()
+    _end(console, finished)
+
+
+def _locally(experiment: Experiment, run_dir: Callable[[], Path], view: RunView) -> Finished:
+    # First of all, so that a machine that cannot do it leaves no empty folder.
+    links = LinksOfRun.choose(experiment)
+    if experiment.transport.accelerate:
+        _accelerate()
+    view.links(links.choice.variant, links.choice.why)
+    return run_locally(experiment, links, run_dir(), view)
+
+
+def _in_containers(
+    experiment: Experiment,
+    run_dir: Callable[[], Path],
+    view: RunView,
+    tag: str | None,
+    command_mono_s: float,
+) -> Finished:
+    # Only here is it needed, and it takes a while to import.
+    from fadelab.compose.run import Docker, run_in_containers  # noqa: PLC0415
+
+    docker = Docker()
+    for left in docker.remove_leftovers():
+        typer.echo(f"removed {left}, whose launcher was killed")
+    images = images_for_run(tag, typer.echo)
+    return run_in_containers(
+        experiment, docker, run_dir(), view, tag=images, command_mono_s=command_mono_s
+    )
+
+
+def _end(console: Console, finished: Finished) -> None:
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
-        show_summary(console, run_dir, finished.summary)
+        show_summary(console, finished.run_dir, finished.summary)
     if finished.failure is not None:
         raise finished.failure
     raise typer.Exit(finished.exit_code)
@@ -107,6 +165,14 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
         f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
+    if (contacts := summary.contacts) is not None:
+        table.add_row(
+            "contacts",
+            f"{contacts.used} used; {contacts.acknowledged} of {contacts.sent} updates acknowledged "
+            f"in theirs, {contacts.covered_acknowledged} of {contacts.covered} where contact lasted "
+            f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
+            + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
+        )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fadelab.experiment import Experiment
-from fadelab_emulation.backends.choice import Choice
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import radio_pb2
 
@@ -53,9 +52,9 @@ class RunView:
         if name in _PHASES:
             self._console.print(f"[dim]{since_command_s:6.2f} s[/]  {_PHASES[name]}")
 
-    def chosen(self, choice: Choice) -> None:
+    def links(self, variant: str, why: str) -> None:
         """Say which back-end carries the links, and why."""
-        self._console.print(f"links by {choice.variant}: {choice.why}", style="dim", markup=False)
+        self._console.print(f"links by {variant}: {why}", style="dim", markup=False)
 
     def status(self, status: pb.ServerStatus) -> None:
         """Show the server's news."""

@@ -1,19 +1,32 @@
 """Writing a testbed's files: the compose file and one configuration for each process."""
 
 import os
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import yaml
+from pydantic import BaseModel
 
 from fadelab.cli.processes import AgentFile, ValidatorFile
-from fadelab.compose.services import CONFIG, DATA, OUT, SOCKETS, Testbed, agent_name, compose_file
+from fadelab.compose.services import (
+    CONFIG,
+    DATA,
+    HUB,
+    OUT,
+    SOCKETS,
+    Testbed,
+    agent_name,
+    compose_file,
+)
 from fadelab.emulate.config import DeviceConfig, EmulateFile, PlaceConfig, Start
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.local.plan import PORT, RunPlan, draw_run_id
 from fadelab_agent.workbench import Workbench
-from fadelab_emulation.timeline.config import TimelineConfig
+from fadelab_emulation.sources import AnyRadio
 
 _NOBODY = (10001, 10001)
 """User and group of the images."""
@@ -21,35 +34,53 @@ _DOCKER_SOCKET = "/var/run/docker.sock"
 _EVERYWHERE = f"0.0.0.0:{PORT}"
 
 
-def write_testbed(experiment: Experiment, folder: Path, tag: str) -> Testbed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Folders of this machine that containers write to, and who looks after these."""
+
+    run_id: int
+    out: Path
+    """The run directory."""
+    sockets: Path
+    labels: dict[str, str] = field(default_factory=dict)
+    """For every container, so that it is found again."""
+
+
+def write_testbed(
+    experiment: Experiment, folder: Path, tag: str, shared: Shared | None = None
+) -> Testbed:
     """Write everything that `docker compose up` needs into a new folder.
 
     Args:
         experiment: what to run.
         folder: must not exist.
         tag: of the images.
+        shared: where containers write to, which must exist, if somebody follows the run and begins
+            it; left out: folders beside the files, and a container begins it.
 
     Raises:
         FadelabError: USAGE, if the folder cannot be made or the experiment needs what containers
             have not got; DATA_MISSING without the task's data.
 
     """
-    _check(experiment)
-    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute()).workbench())
-    # Nobody's processes for root's sake; else the user's own, so that the results are the user's.
-    user = _NOBODY if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    run_id = draw_run_id() if shared is None else shared.run_id
+    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute(), run_id).workbench())
     needs_data = experiment.task.needs_files
     testbed = Testbed(
         name=experiment.name,
         agents=experiment.devices.count,
         tag=tag,
         time_scale=experiment.radio.time_scale,
-        user=user,
+        user=container_user(),
         docker_socket=_docker_socket(),
         data_dir=experiment.task.data_dir.absolute() if needs_data else None,
+        run_id=run_id,
+        **({} if shared is None else _followed(shared)),
     )
-    plan = _plan(experiment, DATA if needs_data else experiment.task.data_dir)
-    _make_folders(folder, user)
+    data_dir = DATA if needs_data else experiment.task.data_dir
+    plan = _plan(experiment, data_dir, run_id)
+    out = folder / "out" if shared is None else shared.out
+    _make_folders(folder, own=shared is None)
     config = folder / "config"
     server = plan.server(
         dimension=bench.model.dimension, layout_hash=bench.layout_hash, layers=bench.layers
@@ -58,9 +89,10 @@ def write_testbed(experiment: Experiment, folder: Path, tag: str) -> Testbed:
     changes: dict[str, object] = {"listen": _EVERYWHERE}
     if server.datagram_listen is not None:
         changes["datagram_listen"] = _EVERYWHERE
-    task = server.tasks[0].model_copy(update={"initial": CONFIG / "initial.npy"})
-    server = server.model_copy(update={**changes, "tasks": (task,)})
-    np.save(config / "initial.npy", bench.initial, allow_pickle=False)
+    server = server.model_copy(update=changes)
+    for name in ("events", "checkpoints"):
+        give_away(out / name)
+    np.save(out / plan.initial_path.relative_to(OUT), bench.initial, allow_pickle=False)
     (config / "server.json").write_text(server.model_dump_json(indent=2) + "\n")
     for device in range(testbed.agents):
         agent = AgentFile(agent=plan.agent(device), work=plan.workbench())
@@ -72,10 +104,66 @@ def write_testbed(experiment: Experiment, folder: Path, tag: str) -> Testbed:
         work=plan.workbench(),
     )
     (config / "validator.json").write_text(validator.model_dump_json(indent=2) + "\n")
-    emulation = _emulation(plan, testbed).model_dump(mode="json", exclude_none=True)
+    radio = _with_files(experiment.radio, config)
+    emulation = _emulation(plan, radio, testbed).model_dump(mode="json", exclude_none=True)
     (config / "emulate.yaml").write_text(yaml.safe_dump(emulation, sort_keys=False))
+    # Whatever the umask: root without root's privileges and nobody's processes read them.
+    config.chmod(0o755)
+    for file in config.iterdir():
+        file.chmod(0o644)
     (folder / "compose.yaml").write_text(compose_file(testbed))
+    # Heeded by Compose v2 and docker-compose alike, unlike a name in the file.
+    (folder / ".env").write_text(f"COMPOSE_PROJECT_NAME={testbed.project}\n")
     return testbed
+
+
+def container_user() -> tuple[int, int]:
+    """Return user and group of all processes but the emulator.
+
+    Nobody's processes for root's sake; else the user's own, so that the results are the user's.
+    """
+    return _NOBODY if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+
+
+def give_away(folder: Path) -> None:
+    """Make a folder, if need be, that containers may write to.
+
+    The emulator is root without root's privileges on files: it writes as the group.
+    """
+    folder.mkdir(exist_ok=True)
+    os.chown(folder, *container_user())
+    folder.chmod(0o2775)
+
+
+def _followed(shared: Shared) -> dict[str, Any]:
+    return {
+        "out": str(shared.out),
+        "sockets": str(shared.sockets),
+        "labels": shared.labels,
+        "begins": False,
+    }
+
+
+def _with_files(radio: AnyRadio, config: Path) -> AnyRadio:
+    """Copy files that a radio names into the configuration, and name them as containers do."""
+
+    def moved(value: object, names: str) -> object:
+        if isinstance(value, Path):
+            copy = config / f"{names}{value.suffix}"
+            shutil.copyfile(value, copy)
+            return CONFIG / copy.name
+        if isinstance(value, BaseModel):
+            fields = {
+                name: changed
+                for name in type(value).model_fields
+                if (changed := moved(old := getattr(value, name), f"{names}-{name}")) is not old
+            }
+            return value.model_copy(update=fields) if fields else value
+        return value
+
+    found = moved(radio, "radio")
+    assert isinstance(found, BaseModel)
+    return cast("AnyRadio", found)
 
 
 def _docker_socket() -> Path:
@@ -84,34 +172,26 @@ def _docker_socket() -> Path:
     return Path(host.removeprefix("unix://") if host.startswith("unix://") else _DOCKER_SOCKET)
 
 
-def _check(experiment: Experiment) -> None:
-    if isinstance(experiment.radio, TimelineConfig):
-        raise FadelabError(
-            ExitCode.USAGE,
-            "radio.timeline names a file of this machine, which containers do not see yet: give "
-            "radio models, or run the experiment locally",
-        )
-
-
-def _plan(experiment: Experiment, data_dir: Path) -> RunPlan:
+def _plan(experiment: Experiment, data_dir: Path, run_id: int) -> RunPlan:
     task = experiment.task.model_copy(update={"data_dir": data_dir})
     return RunPlan(
         experiment=experiment.model_copy(update={"task": task}),
         run_dir=OUT,
         sockets_dir=SOCKETS,
         data_dir=data_dir,
-        run_id=draw_run_id(),
+        run_id=run_id,
     )
 
 
-def _emulation(plan: RunPlan, testbed: Testbed) -> EmulateFile:
+def _emulation(plan: RunPlan, radio: AnyRadio, testbed: Testbed) -> EmulateFile:
     return EmulateFile(
         seed=plan.experiment.seed,
-        radio=plan.experiment.radio,
-        record=OUT / "links",
+        radio=radio,
+        record=OUT,
+        of_run=True,
         radio_socket=plan.radio_socket,
         start=Start.ON_BEGIN,
-        server=PlaceConfig(container=testbed.container("server")),
+        server=PlaceConfig(container=testbed.container(HUB)),
         devices=[
             DeviceConfig(container=testbed.container(agent_name(device)))
             for device in range(testbed.agents)
@@ -119,15 +199,12 @@ def _emulation(plan: RunPlan, testbed: Testbed) -> EmulateFile:
     )
 
 
-def _make_folders(folder: Path, user: tuple[int, int]) -> None:
+def _make_folders(folder: Path, *, own: bool) -> None:
     try:
         folder.mkdir(parents=True)
         (folder / "config").mkdir()
-        for name in ("out", "sockets"):
-            (folder / name).mkdir()
-            # The emulator is root without root's privileges on files: it writes as the group.
-            os.chown(folder / name, *user)
-            (folder / name).chmod(0o2775)
+        for name in ("out", "sockets") if own else ():
+            give_away(folder / name)
     except FileExistsError:
         raise FadelabError(
             ExitCode.USAGE, f"-o {folder}: it exists already; nothing is overwritten"

@@ -31,7 +31,7 @@ def choose_variant(file: EmulateFile) -> Choice:
             f"radio.backend is {radio.backend.value!r}, but links of containers and interfaces are "
             "shaped by the kernel: ask for auto, lite or netem",
         )
-    needed = needs(radio, file.world_devices, file.seed, file.duration_s or _LONGEST_S)
+    needed = needs_of(file)
     if file.attaches:
         return _attached(radio.window, needed)
     if radio.window in REFUSED_WINDOWS:
@@ -46,6 +46,11 @@ def choose_variant(file: EmulateFile) -> Choice:
         return choose(radio.backend, needed, problem)
     except BackendRefusedError as error:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
+
+
+def needs_of(file: EmulateFile) -> frozenset[Need]:
+    """Return what the links of a file have to do beside rates and windows."""
+    return needs(file.radio, file.world_devices, file.seed, file.duration_s or _LONGEST_S)
 
 
 def _attached(window: WindowMode, needed: frozenset[Need]) -> Choice:

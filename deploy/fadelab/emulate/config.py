@@ -128,6 +128,12 @@ class EmulateFile(StrictModel):
     allow_host: bool = Field(
         default=False, description="Whether the machine's own network may be touched, too."
     )
+    of_run: bool = Field(
+        default=False,
+        description="Whether the links are those of a run, whose processes use them once the radio "
+        "plane answers, and nobody else: then the record is the run's directory, links are "
+        "calibrated beforehand, and bytes and delays are accounted.",
+    )
     server: PlaceConfig | None = Field(None, description="Where new links end.")
     devices: list[DeviceConfig] = Field(min_length=1, max_length=1000)
     world: WorldConfig | None = Field(
@@ -172,6 +178,8 @@ class EmulateFile(StrictModel):
             raise ValueError("world is for interfaces that exist: give every device an attach")
         if self.start is Start.ON_BEGIN and self.radio_socket is None:
             raise ValueError("start: on_begin needs a radio_socket over which Begin can be called")
+        if self.of_run and (attached or self.start is not Start.ON_BEGIN):
+            raise ValueError("of_run needs new links (a server) and start: on_begin")
         return self
 
 

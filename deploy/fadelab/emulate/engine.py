@@ -21,23 +21,29 @@ class Started:
         return given.removeprefix("/") == self.name or self.identity.startswith(given)
 
 
+_REMEDY = "start it, set DOCKER_HOST, or name places by pid or netns"
+
+
 class DockerEngine:
     """The engine that the environment names (DOCKER_HOST), or the one of this machine.
+
+    Args:
+        remedy: what to do where no engine answers.
 
     Raises:
         FadelabError: ENVIRONMENT, if the package ``docker`` is missing or no engine answers.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = _REMEDY) -> None:
         try:
             # Only who names containers needs it.
             from docker import errors, from_env  # noqa: PLC0415
         except ImportError:
             raise FadelabError(
                 ExitCode.ENVIRONMENT,
-                "finding containers by name needs the Python package docker: "
-                "`pip install 'fadelab[deploy]'`, or name them by pid",
+                "finding containers needs the Python package docker: "
+                "`pip install 'fadelab[deploy]'`",
             ) from None
         self._since_s = int(time.time())
         try:
@@ -45,8 +51,7 @@ class DockerEngine:
         except errors.DockerException as error:
             raise FadelabError(
                 ExitCode.ENVIRONMENT,
-                f"no Docker engine answers ({error}); start it, set DOCKER_HOST, or name places "
-                "by pid or netns",
+                f"no Docker engine answers ({error}); {remedy}",
             ) from None
         self._errors = errors
 
@@ -73,6 +78,11 @@ class DockerEngine:
                 f"the container {container} is not running ({state['Status']}); start it first",
             )
         return Path(f"/proc/{state['Pid']}/ns/net")
+
+    @property
+    def client(self) -> Any:
+        """The client of the package ``docker``, connected."""
+        return self._client
 
     def watch_starts(self) -> "StartStream":
         """Return the starts of containers from now on, and since this object was made."""

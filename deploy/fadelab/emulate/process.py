@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from fadelab.emulate.choice import choose_variant
+from fadelab.emulate.choice import choose_variant, needs_of
 from fadelab.emulate.config import EmulateFile
 from fadelab.emulate.finder import Finder
 from fadelab.emulate.session import STOP_SIGNALS, Session
@@ -22,7 +22,7 @@ from fadelab_emulation.attach.places import (
     RefusedPlaceError,
     check_capabilities,
 )
-from fadelab_emulation.backends.choice import Choice
+from fadelab_emulation.backends.choice import Choice, Need
 from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.emulator import (
     BackendFacts,
@@ -54,7 +54,7 @@ def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
         FadelabError: in one sentence; what had been made until then is removed.
 
     """
-    with _in_sentences(), contextlib.ExitStack() as undo:
+    with in_sentences(), contextlib.ExitStack() as undo:
         check_capabilities()
         for name in remove_leftovers():
             tell(f"removed {name}, left behind by a killed `fadelab emulate`")
@@ -75,12 +75,18 @@ def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
         undo.callback(os.close, home)
         backend = site.make(choice.variant, plan, SystemClock(), journal)
         undo.callback(backend.close)
-        take_precedence()
+        scheduling = take_precedence()
         keep_freed_memory()
         # The tick's thread waits for the interpreter at most this long behind the radio plane's.
         sys.setswitchinterval(_SWITCH_S)
         session = Session(
-            file=file, config=config, backend=backend, site=site, journal=journal, tell=tell
+            file=file,
+            config=config,
+            backend=backend,
+            site=site,
+            journal=journal,
+            scheduling=scheduling,
+            tell=tell,
         )
         return asyncio.run(session.drive(finder, home))
 
@@ -97,6 +103,7 @@ def _emulator_config(file: EmulateFile, choice: Choice) -> EmulatorConfig:
         schedule_path=file.record / "links.schedule",
         achieved_path=file.record / "links.achieved",
         duration_s=file.duration_s,
+        times_delays=file.of_run and Need.DELAY in needs_of(file),
     )
 
 
@@ -107,8 +114,11 @@ def _plan_of_share(file: EmulateFile, plan: LinkPlan) -> LinkPlan:
 
 
 def _make_record(file: EmulateFile, choice: Choice, site: StarSite | AttachedSite) -> None:
+    # Of a run, too, one recording is all there may be: no timeline goes on after a gap.
+    taken = file.record / "emulation.json"
     try:
-        file.record.mkdir(parents=True)
+        file.record.mkdir(parents=True, exist_ok=file.of_run)
+        taken.touch(exist_ok=False)
     except FileExistsError:
         raise FadelabError(
             ExitCode.USAGE, f"record: {file.record} exists already; recordings are not overwritten"
@@ -124,11 +134,11 @@ def _make_record(file: EmulateFile, choice: Choice, site: StarSite | AttachedSit
         "passed_over": choice.passed_over,
         "places": [opened.place.label for opened in site.devices],
     }
-    write_json(file.record / "emulation.json", content)
+    write_json(taken, content)
 
 
 @contextlib.contextmanager
-def _in_sentences() -> Iterator[None]:
+def in_sentences() -> Iterator[None]:
     """Turn what is known to go wrong into a FadelabError."""
     try:
         yield

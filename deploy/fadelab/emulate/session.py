@@ -17,7 +17,9 @@ from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.choice import SKILLS
 from fadelab_emulation.backends.kernel import KernelBackend
 from fadelab_emulation.backends.share import LinkShare
-from fadelab_emulation.emulator import Emulator, EmulatorConfig
+from fadelab_emulation.byte_watch import ByteWatch
+from fadelab_emulation.delay_watch import DelayWatch
+from fadelab_emulation.emulator import Emulator, EmulatorConfig, calibrate
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
 
@@ -35,6 +37,7 @@ class Session:
         backend: the links; they remain the caller's.
         site: where they are.
         journal: learns of every change of place.
+        scheduling: how the kernel treats this process.
         tell: hears sentences for the user.
 
     """
@@ -47,6 +50,7 @@ class Session:
         backend: KernelBackend,
         site: StarSite | AttachedSite,
         journal: Journal,
+        scheduling: str,
         tell: Callable[[str], None],
     ) -> None:
         self._file = file
@@ -54,7 +58,9 @@ class Session:
         self._backend = backend
         self._site = site
         self._journal = journal
+        self._scheduling = scheduling
         self._tell = tell
+        self._accounts: _Accounts | None = None
         self._stop = asyncio.Event()
         self._failure: FadelabError | None = None
 
@@ -80,8 +86,12 @@ class Session:
             EventLog(self._config.events_dir, "emulator", "0", emulated) as log,
             contextlib.ExitStack() as watching,
         ):
-            emulator = Emulator(self._config, self._of_the_world(), clock, log)
             self._note_ready(log)
+            if self._file.of_run:
+                calibrate(self._config, self._backend, clock, log)
+                self._accounts = _Accounts(self._config, self._backend, self._site, log)
+                watching.callback(self._accounts.close)
+            emulator = self._emulator(clock, log)
 
             def hear(name: str, started: Started) -> None:
                 try:
@@ -110,6 +120,18 @@ class Session:
             return self._backend
         return LinkShare(self._backend, world.drives, world.devices)
 
+    def _emulator(self, clock: SystemClock, log: EventLog) -> Emulator:
+        if self._accounts is None:
+            return Emulator(self._config, self._of_the_world(), clock, log)
+        return Emulator(
+            self._config,
+            self._backend,
+            clock,
+            log,
+            delay_watch=self._accounts.delays,
+            byte_watch=self._accounts.bytes,
+        )
+
     def _containers(self) -> list[str]:
         places = [*self._file.devices, *([self._file.server] if self._file.server else [])]
         return list(dict.fromkeys(one.container for one in places if one.container is not None))
@@ -135,7 +157,11 @@ class Session:
 
             def move(device: int = device, opened: Opened = opened) -> None:
                 self._journal.write(site.traces(self._config.backend.variant))
+                if self._accounts is not None:
+                    self._accounts.bytes.leave(device)
                 site.move(device, opened, self._backend)
+                if self._accounts is not None:
+                    self._accounts.arrive(device)
                 log.write("link_moved", device=device, place=place.label)
                 self._tell(f"{place.label} has started again: its link is made anew")
 
@@ -156,6 +182,7 @@ class Session:
             loss_is_seeded=SKILLS[facts.variant].loss_is_seeded,
             window=self._file.radio.window.value,
             devices=self._config.devices,
+            scheduling=self._scheduling,
             places=[opened.place.label for opened in self._site.devices],
             hub_settings=[f"{s.name}={s.value}" for s in self._backend.settings],
             device_settings=[f"{s.name}={s.value}" for s in self._backend.namespaces[0].settings],
@@ -167,3 +194,30 @@ class Session:
         if self._backend.server_address:
             links += f", the server at {self._backend.server_address}"
         return f"driving {links}; recorded in {self._file.record}"
+
+
+class _Accounts:
+    """What passes the links of a run, by the accounts of those at their ends."""
+
+    def __init__(
+        self,
+        config: EmulatorConfig,
+        backend: KernelBackend,
+        site: StarSite | AttachedSite,
+        log: EventLog,
+    ) -> None:
+        assert isinstance(site, StarSite)
+        self.delays = DelayWatch(backend) if config.times_delays else None
+        self.bytes = ByteWatch(backend, log, self.delays, site.ends)
+
+    def arrive(self, device: int) -> None:
+        """Go on at a link that was made anew."""
+        self.bytes.arrive(device)
+        if self.delays is not None:
+            self.delays.arrive(device)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self.bytes.close()
+        if self.delays is not None:
+            self.delays.close()

@@ -25,6 +25,7 @@ from fadelab_emulation.backends.impairment.netem import delay_line
 from fadelab_emulation.backends.kernel import KernelBackend
 from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.backends.topology import DeviceEnd, Layout
+from fadelab_emulation.byte_watch import WatchedEnd
 from fadelab_emulation.namespaces import NetworkNamespace
 from fadelab_proto.clock import Clock
 
@@ -73,6 +74,15 @@ class StarSite:
     def server_address(self) -> str:
         """Where devices reach the server."""
         return self._layout.server_address
+
+    @property
+    def ends(self) -> list[WatchedEnd]:
+        """The devices' ends of their links."""
+        layout = self._layout
+        return [
+            WatchedEnd(FIRST_DEVICE_INDEX + device, layout.device_address(device))
+            for device in range(len(self.devices))
+        ]
 
     def traces(self, variant: Variant) -> list[AnyTrace]:
         """Return what links leave behind if nobody removes them."""

@@ -1,6 +1,7 @@
 """Building the images of server, agent and emulator."""
 
 import hashlib
+import json
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,12 @@ DOCKERFILE = Path("deploy/docker/Dockerfile")
 SOURCE = Path(__file__).parents[3]
 """The checkout that this package is part of, unless it was installed without one."""
 _WHEELS_IMAGE = "fadelab-wheels"
+CODE_LABEL, MATERIAL_LABEL = "fadelab.code", "fadelab.material"
+CODE = (
+    *("pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
+    *("proto", "server", "device_agent", "emulation", "deploy/fadelab", "deploy/docker"),
+)
+"""What images are made of, beside packages."""
 
 
 class Target(StrEnum):
@@ -40,6 +47,27 @@ class BuildOrder:
     """Whether wheels are all there is: no index is asked."""
     network: str | None = None
     """The network of the build, such as ``host``; None: the engine's own."""
+
+    def material(self) -> str:
+        """Return all but source and tag, to be built of again."""
+        wheels = None if self.wheels is None else str(self.wheels.absolute())
+        return json.dumps(
+            {"base": self.base, "wheels": wheels, "offline": self.offline, "network": self.network}
+        )
+
+    @classmethod
+    def again(cls, material: str, source: Path, tag: str) -> "BuildOrder":
+        """Return the order to build another source of the same material."""
+        found = json.loads(material)
+        wheels = None if found["wheels"] is None else Path(found["wheels"])
+        return cls(
+            source=source,
+            tag=tag,
+            base=found["base"],
+            wheels=wheels,
+            offline=found["offline"],
+            network=found["network"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,8 @@ def build_images(
     _check(order)
     docker = DockerCommand()
     arguments = ["--file", str(order.source / DOCKERFILE)]
+    arguments += ["--label", f"{CODE_LABEL}={code_digest(order.source)}"]
+    arguments += ["--label", f"{MATERIAL_LABEL}={order.material()}"]
     if order.base is not None:
         arguments += ["--build-arg", f"BASE={order.base}"]
     if order.wheels is not None:
@@ -93,6 +123,18 @@ def build_images(
         size_bytes = docker.size_bytes(image)
         assert size_bytes is not None
         yield Built(image, size_bytes, time.monotonic() - begun_s)
+
+
+def code_digest(source: Path) -> str:
+    """Return what tells the code of one image from that of another."""
+    digest = hashlib.sha256()
+    for part in CODE:
+        top = source / part
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.parent.name != "__pycache__":
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(source)} {content}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _check(order: BuildOrder) -> None:

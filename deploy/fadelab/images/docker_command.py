@@ -1,6 +1,7 @@
 """The ``docker`` command: the one way to build that works with and without BuildKit."""
 
 import collections
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -41,6 +42,14 @@ class DockerCommand:
         """Return how much an image holds, layers that it shares included; None: there is none."""
         answer = self._run(["image", "inspect", "--format", "{{.Size}}", image])
         return int(answer.stdout) if answer.returncode == 0 else None
+
+    def labels(self, image: str) -> dict[str, str] | None:
+        """Return an image's labels; None: there is none."""
+        answer = self._run(["image", "inspect", "--format", "{{json .Config.Labels}}", image])
+        if answer.returncode != 0:
+            return None
+        found: dict[str, str] | None = json.loads(answer.stdout)
+        return found or {}
 
     def build(
         self, context: Path, arguments: Sequence[str], hear: Callable[[str], None], what: str

@@ -15,7 +15,7 @@ from fadelab.local.children import Channel, Message, run_child
 from fadelab_emulation.sandbox import enter_sandbox
 
 _SOCKETS_PREFIX = "fadelab-"
-_LOCK = "lock"
+LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -28,11 +28,11 @@ def sockets_dir() -> Iterator[Path]:
     remove_dead_sockets_dirs()
     folder = Path(tempfile.mkdtemp(prefix=_SOCKETS_PREFIX))
     # It gets its name when it is held: another run that starts now must not take it for a dead one's.
-    nameless = folder / f"{_LOCK}.new"
+    nameless = folder / f"{LOCK}.new"
     lock = nameless.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        nameless.rename(folder / _LOCK)
+        nameless.rename(folder / LOCK)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -46,7 +46,7 @@ def dead_sockets_dirs() -> list[Path]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.getuid():
                 continue
-            with (folder / _LOCK).open() as lock:
+            with (folder / LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 dead.append(folder)
     return dead

@@ -13,6 +13,7 @@ import numpy as np
 
 from fadelab.local.children import Channel, how_it_ended, run_child
 from fadelab.local.plan import LocalPlan
+from fadelab_agent.policy import build_policy
 from fadelab_emulation import linux
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
@@ -38,6 +39,8 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
 
     bench = Workbench(plan.workbench(), plan.data_dir)
     bench.warm_up()
+    # What a policy loads when it is made, agents share as they do torch.
+    build_policy(plan.experiment.method.pieces().policy)
     plan.initial_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(plan.initial_path, bench.initial, allow_pickle=False)
     channel.send(

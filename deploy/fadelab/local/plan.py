@@ -160,6 +160,7 @@ class RunPlan:
             policy=pieces.policy,
             error_memory=pieces.error_memory,
             innovation=pieces.innovation,
+            contact=pieces.contacts,
             substitute=pieces.substitute,
             gives_up=pieces.cut_updates != "resume",
             keeps_model=experiment.transport.downlink.kind != "full",

@@ -76,7 +76,7 @@ def leftovers() -> list[str]:
     found += [
         f"mount {line.split()[1]}"
         for line in Path("/proc/self/mounts").read_text().splitlines()
-        if "fadelab" in line.split()[1]
+        if Path(line.split()[1]).name.startswith("fadelab")
     ]
     named = Path("/run/netns")
     if named.is_dir():

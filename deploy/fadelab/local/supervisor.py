@@ -9,23 +9,19 @@ from dataclasses import dataclass
 
 import grpc
 
+from fadelab.conduct import all_joined, give_start, local_channel, over
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, Message, fork_child
 from fadelab.local.nursery import grace_s, nursery, send_descriptors
 from fadelab.local.plan import LocalPlan
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
-from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
-from fadelab_proto import radio_pb2, radio_pb2_grpc
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_proto.wire import channel_options
 from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 
-# Between the last join and time zero: enough for both calls that announce it.
-_LEAD_S = 0.2
 _GRACE_S = 5.0
 _EMULATOR_GRACE_S = 30.0
 _VALIDATOR_GRACE_S = 40.0
@@ -146,10 +142,9 @@ class _Run:
         crew.nursery.channel.send(fork=True)
         await self._message(crew.nursery, "forked")
         self._phase("agents_forked")
-        options = channel_options()
         async with (
-            grpc.aio.insecure_channel(f"unix:{plan.operator_socket}", options=options) as operator,
-            grpc.aio.insecure_channel(f"unix:{plan.radio_socket}", options=options) as radio,
+            local_channel(plan.operator_socket) as operator,
+            local_channel(plan.radio_socket) as radio,
         ):
             stub = pb_grpc.OperatorStub(operator)
             troubles = asyncio.create_task(self._listen_to_nursery())
@@ -177,42 +172,18 @@ class _Run:
 
     async def _all_joined(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
         count = self._plan.experiment.devices.count
-        patience_s = 30.0 + 0.05 * count
-        joined = 0
-
-        async def wait() -> None:
-            nonlocal joined
-            request = pb.WatchStatusRequest()
-            async for status in stub.WatchStatus(request, wait_for_ready=True):
-                joined = status.joined
-                if joined == count or self._troubles:
-                    return
-
-        try:
-            await asyncio.wait_for(wait(), patience_s)
-        except TimeoutError:
-            raise FadelabError(
-                ExitCode.COMPONENT_FAILED,
-                f"only {joined} of {count} devices joined within {patience_s:.0f} s",
-            ) from None
+        await all_joined(stub, count, 30.0 + 0.05 * count, lambda: bool(self._troubles))
         if self._troubles:
             raise FadelabError(ExitCode.COMPONENT_FAILED, self._troubles[0])
 
     async def _begin(self, stub: "pb_grpc.OperatorAsyncStub", radio: grpc.aio.Channel) -> None:
-        begin_mono_s = time.monotonic() + _LEAD_S
-        emulator = radio_pb2_grpc.EmulatorStub(radio)
-        await emulator.Begin(radio_pb2.BeginRequest(start_mono_s=begin_mono_s))
-        # The emulator lives by the kernel's clock, all others by the emulation's.
-        start_mono_s = begin_mono_s * self._plan.time_scale
-        await stub.Start(pb.StartRequest(start_mono_s=start_mono_s))
+        start_mono_s = await give_start(stub, radio, self._plan.time_scale)
         self._log.set_start(start_mono_s)
         self._phase("started")
 
     async def _over(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
-        async for status in stub.WatchStatus(pb.WatchStatusRequest()):
-            if status.stopped:
-                self._phase("over")
-                return
+        if await over(stub):
+            self._phase("over")
 
     async def _server_leaves(self) -> None:
         """Wait for the server's end, which comes when the validator has caught up."""

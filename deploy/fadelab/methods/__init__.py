@@ -4,11 +4,26 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fadelab.methods.afl import AflMethod
 from fadelab.methods.base import MethodPieces
 from fadelab.methods.fedasync import FedAsyncMethod
 from fadelab.methods.fedavg import FedAvgMethod
+from fadelab.methods.fedbuff import FedBuffMethod
 from fadelab.methods.lazy import LazyMethod
+from fadelab.methods.mads import MadsMethod
 
-__all__ = ["FedAsyncMethod", "FedAvgMethod", "LazyMethod", "MethodConfig", "MethodPieces"]
+__all__ = [
+    "AflMethod",
+    "FedAsyncMethod",
+    "FedAvgMethod",
+    "FedBuffMethod",
+    "LazyMethod",
+    "MadsMethod",
+    "MethodConfig",
+    "MethodPieces",
+]
 
-MethodConfig = Annotated[FedAvgMethod | FedAsyncMethod | LazyMethod, Field(discriminator="name")]
+MethodConfig = Annotated[
+    FedAvgMethod | FedAsyncMethod | LazyMethod | AflMethod | FedBuffMethod | MadsMethod,
+    Field(discriminator="name"),
+]

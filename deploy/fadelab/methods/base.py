@@ -5,8 +5,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from fadelab_agent.contact_config import ContactConfig
 from fadelab_agent.lazy_config import InnovationConfig
-from fadelab_agent.policy import DenseConfig, FixedCodecConfig, PolicyConfig
+from fadelab_agent.policy import DenseConfig, FixedCodecConfig, MadsConfig, PolicyConfig
 from fadelab_proto.codecs.config import SignModulusConfig, SignOnlyConfig
 from fadelab_proto.config import StrictModel
 from fadelab_proto.substitutes import ConstantModulus, MeanModulus, SubstituteConfig
@@ -28,6 +29,8 @@ class MethodPieces:
     cut_updates: CutUpdates = "resume"
     substitute: SubstituteConfig | None = None
     innovation: InnovationConfig | None = None
+    contacts: ContactConfig | None = None
+    """How devices behave that train between contacts; None for those that take turns."""
 
 
 class UpdatesConfig(StrictModel):
@@ -45,6 +48,14 @@ class UpdatesConfig(StrictModel):
         description="What stands in for the modulus of an entry of which only the sign arrived; "
         "with cut_updates: substitute the mean of those that did arrive when left out.",
     )
+
+    @model_validator(mode="after")
+    def _upload_can_be_chosen(self) -> Self:
+        if isinstance(self.upload, MadsConfig):
+            raise ValueError(  # noqa: TRY004 -- the value of a key, to pydantic
+                "upload is of kind mads, which has a method of its own: name: mads"
+            )
+        return self
 
     @model_validator(mode="after")
     def _substitute_is_of_use(self) -> Self:

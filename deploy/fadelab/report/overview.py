@@ -3,7 +3,7 @@
 from fadelab.report.markup import Markup, card, figure, tag
 from fadelab.report.model import Run
 from fadelab.report.units import byte_size, number, plural, share
-from fadelab.results.schema import DirectionBytes, TaskResult
+from fadelab.results.schema import ContactUse, DirectionBytes, TaskResult
 
 
 def heading(run: Run) -> Markup:
@@ -74,6 +74,7 @@ def key_figures(run: Run) -> Markup:
             f"of {number(updates.started)} started; {number(updates.partial)} partial, "
             f"{number(updates.lost)} lost",
         ),
+        *_contact_figures(summary.contacts),
         figure("Resume p95", number(total.resume_p95_ms, "ms"), "after a window reopened"),
         figure(
             "Leaked packets",
@@ -112,6 +113,25 @@ def _task_figure(name: str, task: TaskResult) -> Markup:
     if task.baseline is not None:
         remarks.append(f"{task.baseline.name} {number(task.baseline.value, task.unit)}")
     return figure(f"{name}: final {task.metric}", number(task.final, task.unit), ", ".join(remarks))
+
+
+def _contact_figures(contacts: ContactUse | None) -> list[Markup]:
+    if contacts is None:
+        return []
+    covered = share(contacts.covered_acknowledged, contacts.covered)
+    allowed = contacts.allowance_j
+    return [
+        figure(
+            "Acknowledged in contact",
+            share(contacts.acknowledged, contacts.sent),
+            f"{covered} of {number(contacts.covered)} whose contact lasted as counted on",
+        ),
+        figure(
+            "Energy per contact",
+            number(contacts.mean_energy_j, "J"),
+            "no allowance" if allowed is None else f"{number(allowed, 'J')} allowed",
+        ),
+    ]
 
 
 def _connectivity_figure(run: Run) -> list[Markup]:

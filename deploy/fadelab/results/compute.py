@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fadelab.results.connectivity import total as total_connectivity
+from fadelab.results.contacts import contact_use
 from fadelab.results.devices import device_results
 from fadelab.results.ledger import Ledger, add_ledgers
 from fadelab.results.links import links_result
@@ -72,6 +73,7 @@ def compute_summary(run_dir: Path) -> Summary:
             all_joined_s=phases.get("all_joined", 0.0),
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
+        contacts=contact_use(record),
     )
 
 

@@ -338,6 +338,33 @@ class Totals(StrictModel):
     joules: Joules
 
 
+class ContactUse(StrictModel):
+    """How contacts were used, where devices upload once in each; emulated seconds."""
+
+    used: int
+    skipped: int = Field(description="Contacts in which a device decided to send nothing.")
+    sent: int = Field(
+        description="Contacts in which an update was sent, but for those that the end of the run "
+        "cut off."
+    )
+    acknowledged: int = Field(description="How many of these the server acknowledged in time.")
+    predicted_to_fit: int = Field(
+        description="How many were to fit into what was predicted to remain of the contact."
+    )
+    covered: int = Field(
+        description="How many of those had a contact as long as was counted on: predicted, less "
+        "the method's margin."
+    )
+    covered_acknowledged: int
+    mean_predicted_s: float | None = Field(description="Contact predicted when it began.")
+    mean_kept_share: float | None = Field(description="Entries kept over entries.")
+    mean_energy_j: float | None = Field(
+        description="Transmit power times airtime of a contact, those without an upload included."
+    )
+    allowance_j: float | None = Field(description="What a contact may cost on average.")
+    mean_queue_j: float | None = Field(description="Energy that a device owes at the end.")
+
+
 class Summary(StrictModel):
     """``summary.json``: what a run found, and whether it may be believed."""
 
@@ -353,3 +380,6 @@ class Summary(StrictModel):
     total: Totals
     lateness: Lateness
     start_up: StartUp
+    contacts: ContactUse | None = Field(
+        None, description="Null if devices do not upload once in each contact."
+    )

@@ -4,20 +4,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fadelab_agent.policy.base import Observation, Plan, Policy
+from fadelab_agent.policy.base import ContactObservation, Observation, Plan, Policy
 from fadelab_agent.policy.dense import Dense
 from fadelab_agent.policy.fixed_codec import FixedCodec
 from fadelab_agent.policy.fixed_fraction import FixedFraction
+from fadelab_agent.policy.mads import Mads, MadsConfig
 from fadelab_proto.codecs.config import CodecConfig
 from fadelab_proto.config import StrictModel
 
 __all__ = [
+    "ContactObservation",
     "Dense",
     "DenseConfig",
     "FixedCodec",
     "FixedCodecConfig",
     "FixedFraction",
     "FixedFractionConfig",
+    "Mads",
+    "MadsConfig",
     "Observation",
     "Plan",
     "Policy",
@@ -37,6 +41,9 @@ class FixedFractionConfig(StrictModel):
 
     kind: Literal["topk"] = "topk"
     fraction: float = Field(gt=0, le=1, description="Share of the entries that is kept.")
+    indices: Literal["best", "paper"] = Field(
+        "best", description="The smallest code of the indices, or ceil(log2 n) bits for each."
+    )
 
 
 class FixedCodecConfig(StrictModel):
@@ -47,7 +54,8 @@ class FixedCodecConfig(StrictModel):
 
 
 PolicyConfig = Annotated[
-    DenseConfig | FixedFractionConfig | FixedCodecConfig, Field(discriminator="kind")
+    DenseConfig | FixedFractionConfig | FixedCodecConfig | MadsConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -56,7 +64,9 @@ def build_policy(config: PolicyConfig) -> Policy:
     match config:
         case DenseConfig():
             return Dense()
-        case FixedFractionConfig(fraction=fraction):
-            return FixedFraction(fraction)
+        case FixedFractionConfig(fraction=fraction, indices=indices):
+            return FixedFraction(fraction, indices)
         case FixedCodecConfig(codec=codec):
             return FixedCodec(codec)
+        case MadsConfig():
+            return Mads(config)

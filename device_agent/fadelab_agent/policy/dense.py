@@ -7,6 +7,6 @@ from fadelab_proto.codecs import DenseF32
 class Dense:
     """Every entry as float32."""
 
-    def decide(self, observation: Observation) -> Plan:  # noqa: ARG002
+    def decide(self, observation: Observation) -> Plan:
         """Return the dense codec whatever is observed."""
-        return Plan(DenseF32())
+        return Plan(DenseF32(), k_keep=observation.dimension)

@@ -106,7 +106,10 @@ class ForeignStar(StarLinks):
         end.namespace.run(lambda: apply_settings(_without_ipv6(end.name)))
         self.hub.change([add_address(index, self.server_address), *rest])
         alias = set_alias(end.index, self._alias)
-        end.namespace.netlink.change([alias, *self.device_side(device, self._plan)])
+        # The kernel carries out all of one call, whatever it refuses of it: until the shaper is
+        # there for certain, the interface is down.
+        end.namespace.netlink.change([alias, *self.device_shaper(device, self._plan)])
+        end.namespace.netlink.change(self.device_side(device))
 
     def _remove_links(self) -> None:
         for device in tuple(self._made):

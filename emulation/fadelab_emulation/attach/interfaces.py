@@ -30,7 +30,7 @@ from fadelab_emulation.netlink.traffic import (
 
 _IFINFO = struct.Struct("=BBHiII")
 _WORD = struct.Struct("=I")
-_IFF_LOOPBACK = 0x8
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Interface:
     bundled_frames: int
     """How many frames a packet that is sent may hold, to be cut later (gso_max_segs)."""
     is_loopback: bool
+    is_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def _interface(body: bytes) -> Interface:
         queue_packets=_WORD.unpack(found[IFLA_TXQLEN])[0],
         bundled_frames=_WORD.unpack(found[IFLA_GSO_MAX_SEGS])[0],
         is_loopback=bool(flags & _IFF_LOOPBACK),
+        is_up=bool(flags & _IFF_UP),
     )
 
 

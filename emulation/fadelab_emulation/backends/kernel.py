@@ -91,6 +91,10 @@ class KernelBackend:
         self._lossy: BoolArray = np.zeros(2 * count, dtype=np.bool_)
         self._leaks = LeakAccount(count)
         self._next_sampled = 0
+        self._sent: IntArray = np.zeros((2, 2, lanes, count), dtype=np.int64)
+        """Bytes and packets that each shaper had sent when it was read last."""
+        self._sent_before: IntArray = np.zeros_like(self._sent)
+        """Those of shapers that have been replaced."""
         self._probe = ResumeProbe()
         self._opened_s: FloatArray = np.zeros(count)
         for device in range(count):
@@ -220,6 +224,7 @@ class KernelBackend:
         self._open[device] = False
         self._open_bytes = self._open.tobytes()
         self._leaks.opened(device)
+        self._sent_before[..., device] = self._sent[..., device]
         for direction in Direction:
             port = self._links.port(device, direction)
             self._ports[direction][device] = port
@@ -318,7 +323,10 @@ class KernelBackend:
             found += map(traffic.parse_shaper, netlink.query(requests))
         table = np.array(found, dtype=np.int64).reshape(len(devices), self._lanes, -1)
         sent_bytes, sent_packets, _, backlog_bytes = table.transpose(2, 1, 0)
-        return _Shapers(sent_bytes, sent_packets, backlog_bytes)
+        sent: IntArray = np.stack((sent_bytes, sent_packets))
+        sent += self._sent_before[:, direction, :, devices].transpose(1, 2, 0)
+        self._sent[:, direction, :, devices] = sent.transpose(2, 0, 1)
+        return _Shapers(sent[0], sent[1], backlog_bytes)
 
     def _account_rates(self, devices: IntArray, shapers: Sequence["_Shapers"]) -> None:
         rows = np.arange(2 * self._lanes)[:, None]

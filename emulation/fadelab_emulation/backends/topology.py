@@ -147,7 +147,8 @@ class Star:
         self.hub.change(here)
         for device, end in enumerate(self.ends):
             up = links.set_up(links.LOOPBACK_INDEX)
-            end.namespace.netlink.change([up, *self.device_side(device, plan)])
+            netlink = end.namespace.netlink
+            netlink.change([up, *self.device_shaper(device, plan), *self.device_side(device)])
 
     def sender(self, device: int, direction: Direction) -> tuple[NetlinkSocket, int]:
         """Return a socket beside the interface at which a direction is shaped, and its index."""
@@ -193,14 +194,17 @@ class Star:
             *_end(index, plan.queues[device].down_bytes, plan.classes),
         ]
 
-    def device_side(self, device: int, plan: LinkPlan) -> list[Request]:
+    def device_shaper(self, device: int, plan: LinkPlan) -> list[Request]:
+        """Return what shapes the device's end, to be there before that can send anything."""
+        return _end(self.ends[device].index, plan.queues[device].up_bytes, plan.classes)
+
+    def device_side(self, device: int) -> list[Request]:
         """Return what makes use of a link that :meth:`hub_side` made."""
         index = self.ends[device].index
         return [
             links.set_up(index),
             links.add_address(index, self.layout.device_address(device)),
             *self.device_routes(device),
-            *_end(index, plan.queues[device].up_bytes, plan.classes),
         ]
 
 

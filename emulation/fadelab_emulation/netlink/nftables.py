@@ -82,11 +82,11 @@ class Rejections:
             self._netlink = NetlinkSocket(NETLINK_NETFILTER)
             self._commit(
                 [
-                    _request(operation, _NEWTABLE, string(_TABLE_NAME, _TABLE)),
-                    _request(operation, _NEWSET, _set(_CLOSED, 1)),
-                    _request(operation, _NEWSET, _set(_PASSED, 2) + _counting()),
-                    _request(operation, _NEWCHAIN, _input_chain()),
-                    *(_request(operation, _NEWRULE, _rule(rule)) for rule in _rules()),
+                    table_request(operation, _NEWTABLE, string(_TABLE_NAME, _TABLE)),
+                    table_request(operation, _NEWSET, _set(_CLOSED, 1)),
+                    table_request(operation, _NEWSET, _set(_PASSED, 2) + _counting()),
+                    table_request(operation, _NEWCHAIN, _input_chain()),
+                    *(table_request(operation, _NEWRULE, _rule(rule)) for rule in _rules()),
                 ]
             )
         except OSError as error:
@@ -106,7 +106,7 @@ class Rejections:
         """Return how many packets, those news aside, each interface has let pass so far."""
         answers = self._netlink.query(
             [
-                _request("count packets", _GETSETELEM, _elements(_PASSED, [index]), flags=0)
+                table_request("count packets", _GETSETELEM, _elements(_PASSED, [index]), flags=0)
                 for index in interfaces
             ]
         )
@@ -119,7 +119,7 @@ class Rejections:
     def _change(self, kind: int, name: str, interfaces: Sequence[int]) -> None:
         self._commit(
             [
-                _request(
+                table_request(
                     f"move interfaces in the set {name!r}",
                     kind,
                     _elements(name, interfaces[start : start + _ELEMENTS_PER_MESSAGE]),
@@ -130,7 +130,7 @@ class Rejections:
 
     def _commit(self, requests: Sequence[Request]) -> None:
         if requests:
-            _transact(self._netlink, requests)
+            transact(self._netlink, requests)
 
 
 def remove_rejections() -> None:
@@ -141,19 +141,21 @@ def remove_rejections() -> None:
     with contextlib.suppress(OSError), NetlinkSocket(NETLINK_NETFILTER) as netlink:
         table = string(_TABLE_NAME, _TABLE)
         # Made first, if need be, so that there is one to delete.
-        make = _request("make the table", _NEWTABLE, table)
-        _transact(netlink, [make, _request("delete the table", _DELTABLE, table, flags=0)])
+        make = table_request("make the table", _NEWTABLE, table)
+        transact(netlink, [make, table_request("delete the table", _DELTABLE, table, flags=0)])
 
 
-def _transact(netlink: NetlinkSocket, requests: Sequence[Request]) -> None:
+def transact(netlink: NetlinkSocket, requests: Sequence[Request]) -> None:
+    """Carry out all of these requests or none. Raises NetlinkError."""
     begin = Request("begin a transaction", _BATCH_BEGIN, 0, _header(0, _SUBSYSTEM))
     end = Request("end a transaction", _BATCH_END, 0, _header(0, _SUBSYSTEM))
     netlink.commit(requests, begin, end)
 
 
-def _request(
+def table_request(
     operation: str, kind: int, body: bytes, *, flags: int = NLM_F_CREATE | _NLM_F_APPEND
 ) -> Request:
+    """Return a request about a table of IPv4, what it holds, or its rules."""
     if kind == _DELSETELEM:
         flags = 0
     return Request(operation, _SUBSYSTEM << 8 | kind, flags, _header(_AF_INET, 0) + body)
@@ -163,18 +165,19 @@ def _header(family: int, resource: int) -> bytes:
     return _HEADER.pack(family, 0, resource)
 
 
-def _number(kind: int, value: int) -> bytes:
+def number(kind: int, value: int) -> bytes:
+    """Return an attribute that holds 32 bits, in network order as all of nf_tables."""
     return attribute(kind, struct.pack(">I", value))
 
 
-def _set(name: str, number: int) -> bytes:
+def _set(name: str, identity: int) -> bytes:
     return (
         string(_SET_TABLE, _TABLE)
         + string(_SET_NAME, name)
-        + _number(_SET_FLAGS, 0)
-        + _number(_SET_KEY_TYPE, 0)
-        + _number(_SET_KEY_LENGTH, 4)
-        + _number(_SET_ID, number)
+        + number(_SET_FLAGS, 0)
+        + number(_SET_KEY_TYPE, 0)
+        + number(_SET_KEY_LENGTH, 4)
+        + number(_SET_ID, identity)
     )
 
 
@@ -184,7 +187,7 @@ def _counting() -> bytes:
 
 
 def _input_chain() -> bytes:
-    hook = _number(_HOOK_NUMBER, _LOCAL_IN) + _number(_HOOK_PRIORITY, 0)
+    hook = number(_HOOK_NUMBER, _LOCAL_IN) + number(_HOOK_PRIORITY, 0)
     return (
         string(_CHAIN_TABLE, _TABLE)
         + string(_CHAIN_NAME, _CHAIN)
@@ -194,34 +197,35 @@ def _input_chain() -> bytes:
 
 
 def _rules() -> list[list[bytes]]:
-    first_byte = _number(2, _TRANSPORT_HEADER) + _number(3, 0) + _number(4, 1)
+    first_byte = number(2, _TRANSPORT_HEADER) + number(3, 0) + number(4, 1)
     news = [
-        _expression("meta", _number(1, _REGISTER) + _number(2, _META_L4PROTO)),
+        expression("meta", number(1, _REGISTER) + number(2, _META_L4PROTO)),
         _is(_IPPROTO_ICMP),
-        _expression("payload", _number(1, _REGISTER) + first_byte),
+        expression("payload", number(1, _REGISTER) + first_byte),
         _is(_DESTINATION_UNREACHABLE),
     ]
-    verdict = nested(_DATA_VERDICT, _number(_VERDICT_CODE, _ACCEPT))
-    accept = _expression("immediate", _number(1, _REGISTER_VERDICT) + nested(2, verdict))
+    verdict = nested(_DATA_VERDICT, number(_VERDICT_CODE, _ACCEPT))
+    accept = expression("immediate", number(1, _REGISTER_VERDICT) + nested(2, verdict))
     code = attribute(2, bytes([_HOST_UNREACHABLE]))
-    reject = _expression("reject", _number(1, _ICMP_UNREACHABLE) + code)
+    reject = expression("reject", number(1, _ICMP_UNREACHABLE) + code)
     return [[*news, accept], [*_arrives_in(_CLOSED), reject], _arrives_in(_PASSED)]
 
 
 def _is(value: int) -> bytes:
     """Return the expression that goes on if the register holds this byte."""
     data = nested(3, attribute(_DATA_VALUE, bytes([value])))
-    return _expression("cmp", _number(1, _REGISTER) + _number(2, _EQUAL) + data)
+    return expression("cmp", number(1, _REGISTER) + number(2, _EQUAL) + data)
 
 
 def _arrives_in(name: str) -> list[bytes]:
     return [
-        _expression("meta", _number(1, _REGISTER) + _number(2, _META_IIF)),
-        _expression("lookup", string(1, name) + _number(2, _REGISTER)),
+        expression("meta", number(1, _REGISTER) + number(2, _META_IIF)),
+        expression("lookup", string(1, name) + number(2, _REGISTER)),
     ]
 
 
-def _expression(name: str, data: bytes) -> bytes:
+def expression(name: str, data: bytes) -> bytes:
+    """Return one step of a rule."""
     return nested(_LIST_ELEMENT, string(_EXPRESSION_NAME, name), nested(_EXPRESSION_DATA, data))
 
 

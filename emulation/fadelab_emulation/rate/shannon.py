@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fadelab_emulation.link_state import FloatArray
 from fadelab_emulation.rate.base import MIN_RATE_BPS, Channel, LinkRates
-from fadelab_emulation.rate.receiver import ReceiverConfig
+from fadelab_emulation.rate.receiver import ReceiverConfig, noise_power_w
 from fadelab_emulation.scene import Scene
 
 
@@ -28,6 +28,19 @@ class ShannonConfig(ReceiverConfig):
         description="Rate of the highest modulation; left out: no bound.",
     )
 
+    downlink_bandwidth_hz: float | None = Field(
+        default=None,
+        gt=0,
+        le=10e9,
+        description="Bandwidth of the downlink, where base stations have more for it; left out: "
+        "bandwidth_hz.",
+    )
+
+    @property
+    def downlink_hz(self) -> float:
+        """Bandwidth of the downlink."""
+        return self.downlink_bandwidth_hz or self.bandwidth_hz
+
     def build(self, scene: Scene) -> "Shannon":
         """Return the model; it is the same for every scene."""
         del scene
@@ -43,8 +56,13 @@ class Shannon:
     """
 
     def __init__(self, config: ShannonConfig) -> None:
-        self.noise_w: float = config.noise_w
-        self._scale_bps = config.efficiency * config.bandwidth_hz
+        self._noise_up_w: float = config.noise_w
+        self.noise_w: float = noise_power_w(
+            config.downlink_hz, config.noise_dbm_per_hz, config.noise_figure_db
+        )
+        """Of a device's receiver."""
+        self._up_bps = config.efficiency * config.bandwidth_hz
+        self._down_bps = config.efficiency * config.downlink_hz
         self._max_rate_bps = math.inf if config.max_rate_bps is None else config.max_rate_bps
 
     def rates(
@@ -52,14 +70,14 @@ class Shannon:
     ) -> LinkRates:
         """Return SNR and rates of every device; devices do not disturb each other."""
         power_gain = channel.power_gain
-        snr_up = power_gain * (uplink_power_w / self.noise_w)
+        snr_up = power_gain * (uplink_power_w / self._noise_up_w)
         snr_down = power_gain * (downlink_power_w / self.noise_w)
         return LinkRates(
             snr_up_db=10 * np.log10(channel.mean(snr_up)),
-            rate_up_bps=self._effective_bps(snr_up, channel),
-            rate_down_bps=self._effective_bps(snr_down, channel),
+            rate_up_bps=self._effective_bps(self._up_bps, snr_up, channel),
+            rate_down_bps=self._effective_bps(self._down_bps, snr_down, channel),
         )
 
-    def _effective_bps(self, snr: FloatArray, channel: Channel) -> FloatArray:
-        per_block = np.minimum(self._scale_bps * np.log2(1 + snr), self._max_rate_bps)
+    def _effective_bps(self, scale_bps: float, snr: FloatArray, channel: Channel) -> FloatArray:
+        per_block = np.minimum(scale_bps * np.log2(1 + snr), self._max_rate_bps)
         return np.maximum(channel.mean(per_block), MIN_RATE_BPS)

@@ -1,12 +1,31 @@
 """Aggregation rules, one file each."""
 
+from fadelab_server.aggregation.afl import Afl
 from fadelab_server.aggregation.base import AggregationRule, Contribution, Roster
 from fadelab_server.aggregation.fedasync import FedAsync
 from fadelab_server.aggregation.fedavg import FedAvg
+from fadelab_server.aggregation.fedbuff import FedBuff
 from fadelab_server.aggregation.lazy import Lazy
-from fadelab_server.config import AggregationConfig, FedAsyncConfig, FedAvgConfig, LazyConfig
+from fadelab_server.config import (
+    AflConfig,
+    AggregationConfig,
+    FedAsyncConfig,
+    FedAvgConfig,
+    FedBuffConfig,
+    LazyConfig,
+)
 
-__all__ = ["AggregationRule", "Contribution", "FedAsync", "FedAvg", "Lazy", "Roster", "build_rule"]
+__all__ = [
+    "Afl",
+    "AggregationRule",
+    "Contribution",
+    "FedAsync",
+    "FedAvg",
+    "FedBuff",
+    "Lazy",
+    "Roster",
+    "build_rule",
+]
 
 
 def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
@@ -18,3 +37,7 @@ def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
             return FedAsync(config)
         case LazyConfig():
             return Lazy(config, dimension)
+        case AflConfig():
+            return Afl(config)
+        case FedBuffConfig():
+            return FedBuff(config, dimension)

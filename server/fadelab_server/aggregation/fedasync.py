@@ -11,7 +11,7 @@ Where no packet of a partial update arrived, ``missing: reweigh`` leaves the mod
 import numpy as np
 
 from fadelab_server.aggregation.base import F32, Arrays, Contribution, Roster
-from fadelab_server.aggregation.staleness import staleness_weight
+from fadelab_server.aggregation.staleness import staleness_weight, too_stale
 from fadelab_server.config import FedAsyncConfig
 
 
@@ -30,12 +30,7 @@ class FedAsync:
 
     def refuse(self, *, device: int, base_version: int, newest: int) -> str | None:  # noqa: ARG002
         """Refuse updates that are staler than the limit."""
-        staleness = newest - base_version
-        if self._max_staleness is not None and staleness > self._max_staleness:
-            return (
-                f"the update is {staleness} versions stale; at most {self._max_staleness} are taken"
-            )
-        return None
+        return too_stale(newest - base_version, self._max_staleness)
 
     def add(self, contribution: Contribution, *, newest: F32, roster: Roster) -> F32 | None:  # noqa: ARG002
         """Return ``(1 - a) newest + a (base + delta)``."""

@@ -24,3 +24,10 @@ def staleness_weight(config: StalenessConfig) -> StalenessWeight:
             return lambda staleness: (staleness + 1.0) ** -exponent
         case HingeStaleness(slope=slope, threshold=threshold):
             return lambda staleness: 1.0 / (slope * max(0, staleness - threshold) + 1.0)
+
+
+def too_stale(staleness: int, most: int | None) -> str | None:
+    """Return why an update of that staleness is not taken, or None if it is."""
+    if most is None or staleness <= most:
+        return None
+    return f"the update is {staleness} versions stale; at most {most} are taken"
