@@ -8,6 +8,7 @@ with a journal that writes nothing, in turns, which shows what journalling costs
 each codec are a yardstick: servers that read the same messages and answer once, without sessions, rounds,
 acknowledgements and journal; the second also decodes the packets and adds them up, in one thread.
 
+An update of one packet goes in one message, as an agent sends it on a fast link, the others as streams.
 A round's updates are made before the clock runs; CPU times are those of the server's and the sender's
 process while they are sent.
 """

@@ -235,8 +235,8 @@ class TransferServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadWhole(self, request, context):
-        """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
-        for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+        """Upload an update of one packet in one message, and hear the outcome: less work than a stream for both
+        ends. The server hears nothing of it before it is there, so it is for links that carry it
         in a moment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

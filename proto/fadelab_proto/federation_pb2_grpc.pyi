@@ -98,8 +98,8 @@ class TransferStub:
     may lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
     UploadWhole: _grpc.UnaryUnaryMultiCallable[_federation_pb2.WholeUpload, _federation_pb2.UploadReply]
-    """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
-    for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+    """Upload an update of one packet in one message, and hear the outcome: less work than a stream for both
+    ends. The server hears nothing of it before it is there, so it is for links that carry it
     in a moment.
     """
 
@@ -118,8 +118,8 @@ class TransferAsyncStub(TransferStub):
     may lose packets travel as datagrams beside them; the outcome is told on every stream.
     """
     UploadWhole: _aio.UnaryUnaryMultiCallable[_federation_pb2.WholeUpload, _federation_pb2.UploadReply]  # type: ignore[assignment]
-    """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
-    for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+    """Upload an update of one packet in one message, and hear the outcome: less work than a stream for both
+    ends. The server hears nothing of it before it is there, so it is for links that carry it
     in a moment.
     """
 
@@ -153,8 +153,8 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         request: _federation_pb2.WholeUpload,
         context: _ServicerContext,
     ) -> _typing.Union[_federation_pb2.UploadReply, _abc.Awaitable[_federation_pb2.UploadReply]]:
-        """Upload an update of one packet in one message, and hear the outcome: a fraction of a stream's work
-        for both ends. The server hears nothing of it before it is there, so it is for links that carry it
+        """Upload an update of one packet in one message, and hear the outcome: less work than a stream for both
+        ends. The server hears nothing of it before it is there, so it is for links that carry it
         in a moment.
         """
 
