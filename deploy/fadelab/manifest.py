@@ -19,6 +19,7 @@ class Deployment(StrEnum):
 
     LOCAL = "local"
     COMPOSE = "compose"
+    BOARDS = "boards"
     SWARM = "swarm"
     KUBERNETES = "kubernetes"
 

@@ -20,8 +20,12 @@ from fadelab_agent.keepsake import Keepsake
 from fadelab_agent.lazy_config import InnovationConfig
 from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Membership
+from fadelab_agent.nl80211 import WirelessInterface
 from fadelab_agent.policy import MadsConfig, PolicyConfig, build_policy
+from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
+from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioConfig
+from fadelab_agent.radio_of_kernel import KernelRadio
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
@@ -60,8 +64,9 @@ class AgentConfig(StrictModel):
     radio_socket: Path | None = Field(
         None, description="Unix socket of the emulator's radio plane; none on a real link."
     )
-    wired_rate_up_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
-    wired_rate_down_bps: float = Field(100e6, gt=0, description="Used without a radio plane.")
+    radio: RadioConfig = Field(
+        NoRadioConfig(), description="What tells of a real link, without a radio plane."
+    )
     events_dir: Path
     state_dir: Path | None = Field(
         None,
@@ -110,6 +115,9 @@ class AgentConfig(StrictModel):
     compute: ComputeConfig = ComputeConfig()
     measure_memory: bool = Field(
         default=True, description="Log private memory at the end; the kernel walks every page."
+    )
+    measure_power: bool = Field(
+        default=False, description="Log what the board's own sensor says, if it has one."
     )
     accelerate: bool = Field(default=False, description="As in the server's configuration.")
     stall_s: float = Field(
@@ -169,6 +177,7 @@ class Agent:
         Raises:
             StateDirError: if ``state_dir`` cannot be used, or another agent uses it.
             TrustError: if a certificate, a key or the token cannot be used.
+            WirelessError: if the kernel does not tell of the wireless interface.
             HandshakeError: if server and agent do not trust each other.
             RefusedError: if the server does not take the device in.
             StalledError: if a transfer stopped making progress.
@@ -183,6 +192,7 @@ class Agent:
         ):
             log.write("agent_started")
             async with (
+                power_sampled(clock, log, wanted=config.measure_power),
                 self._radio() as radio,
                 door.channel() as channel,
                 contextlib.AsyncExitStack() as opened,
@@ -243,7 +253,7 @@ class Agent:
     def _loops(
         self,
         membership: Membership,
-        radio: EmulatedRadio | WiredRadio,
+        radio: EmulatedRadio | WiredRadio | KernelRadio,
         channel: grpc.aio.Channel,
         *,
         ways: UploadWays,
@@ -303,14 +313,15 @@ class Agent:
 
         return [loop(work) for work in self._works]
 
-    def _radio(self) -> EmulatedRadio | WiredRadio:
+    def _radio(self) -> EmulatedRadio | WiredRadio | KernelRadio:
         config = self._config
         if config.radio_socket is not None:
             return EmulatedRadio(config.radio_socket, config.device, self._clock)
+        radio = config.radio
+        if isinstance(radio, KernelRadioConfig):
+            return KernelRadio(radio, WirelessInterface(radio.interface), self._clock)
         return WiredRadio(
-            self._clock,
-            rate_up_bps=config.wired_rate_up_bps,
-            rate_down_bps=config.wired_rate_down_bps,
+            self._clock, rate_up_bps=radio.rate_up_bps, rate_down_bps=radio.rate_down_bps
         )
 
     async def _keep_ledger(self) -> None:

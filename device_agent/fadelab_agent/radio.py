@@ -65,13 +65,11 @@ class Radio(Protocol):
         ...
 
 
-class EmulatedRadio:
-    """The radio plane of the emulator, over a local socket."""
+class ReportedRadio:
+    """A radio that is told of its link now and then; out of contact until the first report."""
 
-    def __init__(self, socket: Path, device: int, clock: Clock) -> None:
-        self._device = device
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=channel_options())
         self._view = LinkView(
             is_open=False,
             snr_db=0.0,
@@ -84,12 +82,10 @@ class EmulatedRadio:
         self._closed.set()
         self._opened_at_s: float | None = None
         self._open_total_s = 0.0
-        self._watcher: asyncio.Task[None] | None = None
-        self._reported = asyncio.Condition()
 
     @property
     def view(self) -> LinkView:
-        """The emulator's latest report."""
+        """The latest report."""
         return self._view
 
     async def contact(self) -> None:
@@ -104,6 +100,30 @@ class EmulatedRadio:
         """Return the closed windows' lengths plus the present one's so far."""
         since = self._opened_at_s
         return self._open_total_s + (0.0 if since is None else self._clock.now_s() - since)
+
+    def _hear(self, view: LinkView) -> None:
+        now = self._clock.now_s()
+        self._view = view
+        if view.is_open and self._opened_at_s is None:
+            self._opened_at_s = now
+            self._closed.clear()
+            self._opened.set()
+        elif not view.is_open and self._opened_at_s is not None:
+            self._open_total_s += now - self._opened_at_s
+            self._opened_at_s = None
+            self._opened.clear()
+            self._closed.set()
+
+
+class EmulatedRadio(ReportedRadio):
+    """The radio plane of the emulator, over a local socket."""
+
+    def __init__(self, socket: Path, device: int, clock: Clock) -> None:
+        super().__init__(clock)
+        self._device = device
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=channel_options())
+        self._watcher: asyncio.Task[None] | None = None
+        self._reported = asyncio.Condition()
 
     async def set_power(self, power_w: float) -> str | None:
         """Ask the emulator, and wait for the report that tells of the power."""
@@ -148,25 +168,17 @@ class EmulatedRadio:
             await self._clock.sleep_until(self._clock.now_s() + 0.1)
 
     def _take(self, report: pb.LinkReport) -> None:
-        now = self._clock.now_s()
-        self._view = LinkView(
-            is_open=report.open,
-            snr_db=report.snr_db,
-            rate_up_bps=report.rate_up_bps,
-            rate_down_bps=report.rate_down_bps,
-            predicted_contact_s=report.predicted_contact_s,
-            power_w=report.power_w,
-            reported_s=now,
+        self._hear(
+            LinkView(
+                is_open=report.open,
+                snr_db=report.snr_db,
+                rate_up_bps=report.rate_up_bps,
+                rate_down_bps=report.rate_down_bps,
+                predicted_contact_s=report.predicted_contact_s,
+                power_w=report.power_w,
+                reported_s=self._clock.now_s(),
+            )
         )
-        if report.open and self._opened_at_s is None:
-            self._opened_at_s = now
-            self._closed.clear()
-            self._opened.set()
-        elif not report.open and self._opened_at_s is not None:
-            self._open_total_s += now - self._opened_at_s
-            self._opened_at_s = None
-            self._opened.clear()
-            self._closed.set()
 
 
 class WiredRadio:

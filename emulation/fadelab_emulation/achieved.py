@@ -20,6 +20,8 @@ _FORMAT = "fadelab-achieved"
 _VERSION = 1
 _LONGEST_HEADER = 4096
 _HEAD = struct.Struct("<IId")
+ACHIEVED_HEADER = json.dumps({"format": _FORMAT, "version": _VERSION}).encode() + b"\n"
+"""How every file begins."""
 
 _COUNTS = ("sent_bytes", "backlog_bytes", "through_packets", "arrived_packets", "lost_packets")
 ROW = np.dtype(
@@ -50,8 +52,7 @@ class AchievedWriter:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
-        header = {"format": _FORMAT, "version": _VERSION}
-        self._file.write(json.dumps(header).encode() + b"\n")
+        self._file.write(ACHIEVED_HEADER)
         self._file.flush()
 
     def append(self, record: bytes) -> None:

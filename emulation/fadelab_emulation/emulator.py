@@ -60,6 +60,9 @@ class EmulatorConfig(StrictModel):
     """Everything that the emulator process needs."""
 
     devices: int = Field(ge=1, le=65535)
+    drives: tuple[int, ...] | None = Field(
+        default=None, description="Devices whose links this process drives; None: all."
+    )
     seed: int = Field(ge=0)
     radio: AnyRadio
     backend: BackendFacts
@@ -184,7 +187,7 @@ class Emulator:
         by_class = (
             [] if self._byte_watch is None or len(lanes) == 1 else self._byte_watch.by_class()
         )
-        for device in range(self._config.devices):
+        for device in self._config.drives or range(self._config.devices):
             fields: dict[str, float | int | list[int] | list[str]] = {}
             if watched:
                 fields |= watched[device]

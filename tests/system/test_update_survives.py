@@ -84,7 +84,7 @@ def prepare(folder: Path, hidden: int) -> None:
         "server": "10.77.0.1:50051",
         "state_dir": str(folder / "state"),
         "policy": {"kind": "dense"},
-        "wired_rate_up_bps": RATE_BPS,
+        "radio": {"kind": "none", "rate_up_bps": RATE_BPS},
     }
     (folder / "server.json").write_text(json.dumps(server))
     file = {"agent": agent, "work": work.model_dump(mode="json")}

@@ -24,6 +24,7 @@ _VERBS = {
     "stack": "fadelab.cli.stack:stack",
     "collect": "fadelab.cli.stack:collect",
     "compose": "fadelab.cli.compose:compose",
+    "boards": "fadelab.cli.boards:boards",
     "images": "fadelab.cli.images:images",
     "certs": "fadelab.cli.certs:certs",
 }

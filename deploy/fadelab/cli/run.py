@@ -23,7 +23,8 @@ from fadelab.manifest import Deployment
 from fadelab.results.schema import Summary, TaskResult
 from fadelab_proto.codecs import AccelerationError, accelerate
 
-_RUNS = Path("runs")
+RUNS = Path("runs")
+"""Where run directories go that have no other name."""
 
 
 def run(
@@ -56,7 +57,7 @@ def run(
     view = RunView(checked, console)
 
     def run_dir() -> Path:
-        made = _make(out) if out is not None else new_run_dir(_RUNS, checked.name)
+        made = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
         return made.absolute()
 
     if tag is not None and deploy is not Deployment.COMPOSE:
@@ -67,6 +68,12 @@ def run(
                 finished = _locally(checked, run_dir, view)
             case Deployment.COMPOSE:
                 finished = _in_containers(checked, run_dir, view, tag, command_mono_s)
+            case _:
+                raise FadelabError(
+                    ExitCode.USAGE,
+                    f"--deploy {deploy.value} needs to know more: use `fadelab boards run` for "
+                    "boards, `fadelab stack` for Swarm and Kubernetes",
+                )
     finally:
         view.close()
     _end(console, finished)
@@ -102,7 +109,7 @@ def _in_containers(
 
 def _end(console: Console, finished: Finished) -> None:
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
-        _show(console, finished.run_dir, finished.summary)
+        show_summary(console, finished.run_dir, finished.summary)
     if finished.failure is not None:
         raise finished.failure
     raise typer.Exit(finished.exit_code)
@@ -116,7 +123,7 @@ def report(
     Example: fadelab report runs/quickstart-1
     """
     summary = finish(run_dir)
-    _show(Console(), run_dir, summary)
+    show_summary(Console(), run_dir, summary)
     raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
 
 
@@ -128,7 +135,8 @@ def _accelerate() -> None:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
 
 
-def _make(folder: Path) -> Path:
+def make_run_dir(folder: Path) -> Path:
+    """Make the run directory that the user has named; FadelabError: USAGE."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -142,7 +150,8 @@ def _make(folder: Path) -> Path:
     return folder
 
 
-def _show(console: Console, run_dir: Path, summary: Summary) -> None:
+def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
+    """Print what a run found, and its verdict."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()

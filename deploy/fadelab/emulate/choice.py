@@ -50,7 +50,7 @@ def choose_variant(file: EmulateFile) -> Choice:
 
 def needs_of(file: EmulateFile) -> frozenset[Need]:
     """Return what the links of a file have to do beside rates and windows."""
-    return needs(file.radio, len(file.devices), file.seed, file.duration_s or _LONGEST_S)
+    return needs(file.radio, file.world_devices, file.seed, file.duration_s or _LONGEST_S)
 
 
 def _attached(window: WindowMode, needed: frozenset[Need]) -> Choice:

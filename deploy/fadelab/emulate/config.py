@@ -87,6 +87,26 @@ class DeviceConfig(PlaceConfig):
         return self.interface or _DEFAULT_INTERFACE
 
 
+class WorldConfig(StrictModel):
+    """The world that the devices of a file are a part of; others drive the rest of it."""
+
+    devices: int = Field(ge=1, le=5000, description="Number of all devices.")
+    drives: tuple[int, ...] = Field(
+        min_length=1, description="Which of them the devices of this file are, in their order."
+    )
+
+    @model_validator(mode="after")
+    def _each_is_one_of_all(self) -> Self:
+        for device in self.drives:
+            if not 0 <= device < self.devices:
+                raise ValueError(
+                    f"drives names device {device}, but all devices are 0 to {self.devices - 1}"
+                )
+        if len(set(self.drives)) < len(self.drives):
+            raise ValueError("drives names a device twice")
+        return self
+
+
 class EmulateFile(StrictModel):
     """Links between places that others have made, and what they follow."""
 
@@ -116,6 +136,14 @@ class EmulateFile(StrictModel):
     )
     server: PlaceConfig | None = Field(None, description="Where new links end.")
     devices: list[DeviceConfig] = Field(min_length=1, max_length=1000)
+    world: WorldConfig | None = Field(
+        None, description="Given where several machines drive one world's links after one seed."
+    )
+
+    @property
+    def world_devices(self) -> int:
+        """Number of devices of the timeline."""
+        return len(self.devices) if self.world is None else self.world.devices
 
     @property
     def attaches(self) -> bool:
@@ -141,6 +169,13 @@ class EmulateFile(StrictModel):
                 "new links need a server: give its container, netns, netns_path or pid; or attach "
                 "to interfaces that exist"
             )
+        if self.world is not None and len(self.world.drives) != len(self.devices):
+            raise ValueError(
+                f"world.drives names {len(self.world.drives)} devices, but there are "
+                f"{len(self.devices)} devices in this file: name each"
+            )
+        if self.world is not None and not attached:
+            raise ValueError("world is for interfaces that exist: give every device an attach")
         if self.start is Start.ON_BEGIN and self.radio_socket is None:
             raise ValueError("start: on_begin needs a radio_socket over which Begin can be called")
         if self.of_run and (attached or self.start is not Start.ON_BEGIN):
@@ -157,7 +192,7 @@ def load_emulation(path: Path) -> EmulateFile:
     """
     try:
         checked = EmulateFile.model_validate(read_yaml(path))
-        link_source(checked.radio, len(checked.devices), checked.seed)
+        link_source(checked.radio, checked.world_devices, checked.seed)
     except ValidationError as error:
         raise FadelabError(ExitCode.USAGE, describe(error, str(path), EmulateFile)) from None
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from fadelab.emulate.choice import choose_variant, needs_of
 from fadelab.emulate.config import EmulateFile
@@ -22,6 +23,7 @@ from fadelab_emulation.attach.places import (
     check_capabilities,
 )
 from fadelab_emulation.backends.choice import Choice, Need
+from fadelab_emulation.backends.plan import LinkPlan
 from fadelab_emulation.emulator import (
     BackendFacts,
     EmulatorConfig,
@@ -61,7 +63,7 @@ def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
         site = AttachedSite(file, finder, tell) if file.attaches else StarSite(file, finder, tell)
         choice = choose_variant(file)
         config = _emulator_config(file, choice)
-        plan = link_plan(config)
+        plan = _plan_of_share(file, link_plan(config))
         _make_record(file, choice, site)
         # Whoever ends us while links are being made shall find them removed as well.
         former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -91,7 +93,8 @@ def run_emulation(file: EmulateFile, tell: Callable[[str], None]) -> bool:
 
 def _emulator_config(file: EmulateFile, choice: Choice) -> EmulatorConfig:
     return EmulatorConfig(
-        devices=len(file.devices),
+        devices=file.world_devices,
+        drives=None if file.world is None else file.world.drives,
         seed=file.seed,
         radio=file.radio,
         backend=BackendFacts.of(choice),
@@ -102,6 +105,12 @@ def _emulator_config(file: EmulateFile, choice: Choice) -> EmulatorConfig:
         duration_s=file.duration_s,
         times_delays=file.of_run and Need.DELAY in needs_of(file),
     )
+
+
+def _plan_of_share(file: EmulateFile, plan: LinkPlan) -> LinkPlan:
+    if file.world is None:
+        return plan
+    return replace(plan, queues=[plan.queues[device] for device in file.world.drives])
 
 
 def _make_record(file: EmulateFile, choice: Choice, site: StarSite | AttachedSite) -> None:

@@ -13,8 +13,10 @@ from fadelab.emulate.watch import ContainerWatch
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab_emulation.attach.journal import Journal
 from fadelab_emulation.attach.places import MissingCapabilityError, RefusedPlaceError
+from fadelab_emulation.backends.base import LinkBackend
 from fadelab_emulation.backends.choice import SKILLS
 from fadelab_emulation.backends.kernel import KernelBackend
+from fadelab_emulation.backends.share import LinkShare
 from fadelab_emulation.byte_watch import ByteWatch
 from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.emulator import Emulator, EmulatorConfig, calibrate
@@ -112,9 +114,15 @@ class Session:
             raise self._failure
         return self._file.duration_s is None or not self._stop.is_set()
 
+    def _of_the_world(self) -> LinkBackend:
+        world = self._file.world
+        if world is None:
+            return self._backend
+        return LinkShare(self._backend, world.drives, world.devices)
+
     def _emulator(self, clock: SystemClock, log: EventLog) -> Emulator:
         if self._accounts is None:
-            return Emulator(self._config, self._backend, clock, log)
+            return Emulator(self._config, self._of_the_world(), clock, log)
         return Emulator(
             self._config,
             self._backend,
@@ -181,7 +189,7 @@ class Session:
         )
 
     def _announcement(self) -> str:
-        count, variant = self._config.devices, self._config.backend.variant
+        count, variant = len(self._file.devices), self._config.backend.variant
         links = f"{count} link{'s' if count > 1 else ''} by {variant}"
         if self._backend.server_address:
             links += f", the server at {self._backend.server_address}"

@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab_agent.datagram_uplink import DatagramTooLongError
 from fadelab_agent.membership import RefusedError
+from fadelab_agent.nl80211 import WirelessError
 from fadelab_agent.progress import StalledError
 from fadelab_agent.state_dir import StateDirError
 from fadelab_agent.trust import HandshakeError
@@ -42,6 +43,7 @@ _CODES: dict[type[BaseException], ExitCode] = {
     StalledError: ExitCode.COMPONENT_FAILED,
     DatagramTooLongError: ExitCode.USAGE,
     StateDirError: ExitCode.USAGE,
+    WirelessError: ExitCode.ENVIRONMENT,
     SandboxError: ExitCode.ENVIRONMENT,
     ForeignNamespaceError: ExitCode.ENVIRONMENT,
     AccelerationError: ExitCode.ENVIRONMENT,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fadelab.report.coverage import field_map, timeline
 from fadelab.report.devices import device_table, manifest
+from fadelab.report.energy import energy_table
 from fadelab.report.fidelity import fidelity
 from fadelab.report.learning import learning
 from fadelab.report.ledger import ledger
@@ -33,6 +34,7 @@ _SECTIONS = (
     resume,
     start_up,
     device_table,
+    energy_table,
     manifest,
 )
 

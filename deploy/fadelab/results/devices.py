@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fadelab.results.fidelity import LinkEvidence
 from fadelab.results.ledger import Ledger
+from fadelab.results.power import measured_energy
 from fadelab.results.record import Event, RunRecord, by_device, number
 from fadelab.results.schema import Contact, DeviceResult, Joules, Staleness, UpdateCounts
 from fadelab_emulation.schedule import contact_windows
@@ -65,6 +66,7 @@ def _result(
         down=links.fidelity(evidence.device, "down", evidence.models),
         resume_ms=[round(1e3 * number(event, "resume_s"), 3) for event in evidence.resumes],
         joules=evidence.energy,
+        measured_energy=measured_energy(record, evidence.device),
         join_s=(
             None if evidence.joined is None else round(record.since_command_s(evidence.joined), 4)
         ),

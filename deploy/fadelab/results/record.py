@@ -91,6 +91,12 @@ class RunRecord:
         found = self.of(role, name)
         return found[-1] if found else None
 
+    @property
+    def real_links(self) -> list[int]:
+        """Devices whose links nobody shapes or counts: boards on a real network."""
+        found = self.manifest.get("real_links", [])
+        return [int(str(device)) for device in found] if isinstance(found, list) else []
+
     def readings(self) -> dict[int, Achieved]:
         """Return each link's readings by its device's number; none of links without any."""
         if self.achieved is None or not len(self.achieved.rows):

@@ -222,6 +222,16 @@ class Joules(StrictModel):
     downlink: float
 
 
+class MeasuredEnergy(StrictModel):
+    """Energy of the whole board by its own sensor, from the start of the run to its end."""
+
+    source: str = Field(description="The sensor and what it covers.")
+    mean_w: float
+    total_j: float
+    training_j: float = Field(description="While the agent trained.")
+    uploads_j: float = Field(description="From each update's plan to the end of its upload.")
+
+
 class Contact(StrictModel):
     """One contact window."""
 
@@ -243,6 +253,9 @@ class DeviceResult(StrictModel):
         description="Per reopened window with a waiting uplink: ms until the first frame arrived."
     )
     joules: Joules
+    measured_energy: MeasuredEnergy | None = Field(
+        None, description="Null if the device's energy is the model's only."
+    )
     join_s: float | None = Field(description="Wall seconds from the command to the join.")
     private_memory_mib: float | None = Field(
         description="Pages of the agent that no other process shares, at its end; sampled."

@@ -52,7 +52,8 @@ def _unfinished(record: RunRecord) -> list[str]:
     if record.last("server", "run_stopped") is None:
         return ["The run did not finish: the server wrote no end."]
     # Without it every byte count would read 0 and every link as obedient.
-    if len(record.of("emulator", "link_account")) < record.experiment.devices.count:
+    emulated = record.experiment.devices.count - len(record.real_links)
+    if len(record.of("emulator", "link_account")) < emulated:
         return ["The run did not finish: the emulator wrote no account of its links."]
     return []
 

@@ -1,0 +1,1 @@
+"""A testbed of boards that are reached over SSH: check, push, run, collect."""

@@ -1,0 +1,1 @@
+"""What the board's own sensors say of its power draw."""
