@@ -9,18 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from fadelab.boards.check import Checked, check_boards
-from fadelab.boards.files import check_fit
 from fadelab.boards.inventory import Inventory, load_inventory
 from fadelab.boards.later import collect_again
 from fadelab.boards.push import PushOrder, make_trust
 from fadelab.boards.push import push as push_all
 from fadelab.boards.ssh import Fleet
-from fadelab.cli.run import RUNS, make_run_dir, show_summary
-from fadelab.cli.view import RunView
+from fadelab.cli.run import Where, show_summary
+from fadelab.cli.run import run as run_anywhere
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.experiment import load_experiment
 from fadelab.follow import finish
-from fadelab.local.launch import new_run_dir, sockets_dir
+from fadelab.local.launch import sockets_dir
 
 boards = typer.Typer(
     add_completion=False,
@@ -102,24 +100,7 @@ def run(
 
     Example: fadelab boards run lab.yaml examples/quickstart.yaml --set devices.count=2
     """
-    checked = load_experiment(experiment, settings or [], seed=seed)
-    lab = load_inventory(inventory)
-    check_fit(checked, lab)
-    run_dir = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
-    # torch takes seconds to import, and only here is it needed.
-    from fadelab.boards.run import run_on_boards  # noqa: PLC0415
-
-    console = Console()
-    view = RunView(checked, console)
-    try:
-        finished = run_on_boards(checked, lab, run_dir.absolute(), view, typer.echo)
-    finally:
-        view.close()
-    if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
-        show_summary(console, run_dir, finished.summary)
-    if finished.failure is not None:
-        raise finished.failure
-    raise typer.Exit(finished.exit_code)
+    run_anywhere(experiment, out, settings, seed, deploy=Where.BOARDS, inventory=inventory)
 
 
 @boards.command()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +20,19 @@ from fadelab.images.ready import images_for_run
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
-from fadelab.manifest import Deployment
 from fadelab.results.schema import Summary, TaskResult
 from fadelab_proto.codecs import AccelerationError, accelerate
 
-RUNS = Path("runs")
-"""Where run directories go that have no other name."""
+
+class Where(StrEnum):
+    """Where a run's processes are to be."""
+
+    LOCAL = "local"
+    COMPOSE = "compose"
+    BOARDS = "boards"
+
+
+_RUNS = Path("runs")
 
 
 def run(
@@ -39,9 +47,16 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Replace the experiment's seed.")] = None,
     *,
     deploy: Annotated[
-        Deployment,
-        typer.Option(help="Where its processes are: on this machine as they are, or containers."),
-    ] = Deployment.LOCAL,
+        Where,
+        typer.Option(
+            help="Where its processes are: as they are on this machine, in containers of "
+            "this machine, or on boards."
+        ),
+    ] = Where.LOCAL,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(help="The boards of --deploy boards (YAML); see docs/boards.md."),
+    ] = None,
     tag: Annotated[
         str | None,
         typer.Option(help="Tag of the images of containers; left out: those of this version."),
@@ -57,23 +72,22 @@ def run(
     view = RunView(checked, console)
 
     def run_dir() -> Path:
-        made = make_run_dir(out) if out is not None else new_run_dir(RUNS, checked.name)
+        made = _make_run_dir(out) if out is not None else new_run_dir(_RUNS, checked.name)
         return made.absolute()
 
-    if tag is not None and deploy is not Deployment.COMPOSE:
+    if tag is not None and deploy is not Where.COMPOSE:
         raise FadelabError(ExitCode.USAGE, "--tag is for containers: give --deploy compose as well")
+    if (inventory is None) is (deploy is Where.BOARDS):
+        raise FadelabError(ExitCode.USAGE, "--deploy boards and --inventory FILE go together")
     try:
         match deploy:
-            case Deployment.LOCAL:
+            case Where.LOCAL:
                 finished = _locally(checked, run_dir, view)
-            case Deployment.COMPOSE:
+            case Where.COMPOSE:
                 finished = _in_containers(checked, run_dir, view, tag, command_mono_s)
-            case _:
-                raise FadelabError(
-                    ExitCode.USAGE,
-                    f"--deploy {deploy.value} needs to know more: use `fadelab boards run` for "
-                    "boards, `fadelab stack` for Swarm and Kubernetes",
-                )
+            case Where.BOARDS:
+                assert inventory is not None
+                finished = _on_boards(checked, inventory, run_dir, view)
     finally:
         view.close()
     _end(console, finished)
@@ -107,6 +121,20 @@ def _in_containers(
     )
 
 
+def _on_boards(
+    experiment: Experiment, inventory: Path, run_dir: Callable[[], Path], view: RunView
+) -> Finished:
+    """Run an experiment on boards; nothing is made before it is known to fit them."""
+    # Only here are they needed, and they take a while to import.
+    from fadelab.boards.files import check_fit  # noqa: PLC0415
+    from fadelab.boards.inventory import load_inventory  # noqa: PLC0415
+    from fadelab.boards.run import run_on_boards  # noqa: PLC0415
+
+    lab = load_inventory(inventory)
+    check_fit(experiment, lab)
+    return run_on_boards(experiment, lab, run_dir(), view, typer.echo)
+
+
 def _end(console: Console, finished: Finished) -> None:
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
         show_summary(console, finished.run_dir, finished.summary)
@@ -135,7 +163,7 @@ def _accelerate() -> None:
         raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
 
 
-def make_run_dir(folder: Path) -> Path:
+def _make_run_dir(folder: Path) -> Path:
     """Make the run directory that the user has named; FadelabError: USAGE."""
     try:
         folder.mkdir(parents=True)
