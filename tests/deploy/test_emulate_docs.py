@@ -24,9 +24,12 @@ def blocks(language: str) -> list[str]:
 def test_its_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rates.csv").write_text(RATES)
-    star, attached = (EmulateFile.model_validate(yaml.safe_load(text)) for text in blocks("yaml"))
+    star, attached, part = (
+        EmulateFile.model_validate(yaml.safe_load(text)) for text in blocks("yaml")
+    )
     assert [device.new_interface for device in star.devices] == ["fl0", "wlan0"]
     assert attached.attaches
+    assert part.world_devices == 8
 
 
 @pytest.mark.namespaces

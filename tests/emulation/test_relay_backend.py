@@ -25,6 +25,7 @@ pytestmark = pytest.mark.namespaces
 _UDP_HEADERS = 28
 _SO_RCVBUFFORCE = 33
 _IP_RECVERR = 11
+_ANSWER_MS = 5_000
 
 
 @pytest.fixture(autouse=True)
@@ -254,13 +255,16 @@ def send_while_closed(window: WindowMode, uplink: bool) -> tuple[list[int], int,
     sender, receiver = udp_pair(backend, uplink=uplink)
     sender.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
     backend.apply(make_tick(1, 1e6, is_open=False))
+    refused = select.poll()
+    refused.register(sender, select.POLLERR)
     error = 0
     for number in range(2):
         try:
             sender.send(number.to_bytes(4, "big"))
         except OSError as refusal:
             error = refusal.errno or 0
-        time.sleep(0.05)
+        if window is WindowMode.REJECT:
+            refused.poll(_ANSWER_MS)
     early = arrivals(receiver, 2)
     backend.apply(make_tick(1, 1e6))
     time.sleep(0.05)
