@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+QUICK := not system and not conformance and not endurance and not uml and not docker and not cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lint test test-system test-containers fuzz conformance conformance-netem endurance swarm check proto schemas bench clean
@@ -21,15 +22,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in about a minute
 	$(BIN)/fadelab run examples/quickstart.yaml
 
+# Links are measured in the second call, by themselves.
 test: $(READY) ## Run the tests that need no whole testbed and no minutes
-	$(BIN)/python -m pytest -m "not system and not conformance and not endurance and not uml and not docker and not cluster"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "$(QUICK) and not namespaces"
+	$(BIN)/python -m pytest -m "$(QUICK) and namespaces"
 
 test-system: $(READY) ## Run the others: whole testbeds, links in a kernel of their own
 	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance and not docker and not cluster"
 
 # An engine that answers is used; else root starts one, if dockerd and debootstrap are installed.
 test-containers: $(READY) ## Build the images and run testbeds of containers, where Docker is to be had
-	$(BIN)/python -m pytest -m docker -rPs
+	$(BIN)/python -m pytest -m "docker and not endurance" -rPs
 
 fuzz: $(READY) ## Throw a million damaged packets at the decoders and 50 000 streams of such at the server
 	FADELAB_FUZZ=1000000 $(BIN)/python -m pytest --timeout 1800 \
@@ -42,7 +45,7 @@ conformance: $(READY) ## Hold every link back-end against the acceptance criteri
 conformance-netem: $(READY) ## The same for netem alone, inside User-Mode Linux
 	$(BIN)/python -m pytest -m "conformance and uml"
 
-endurance: $(READY) ## Kill servers at a hundred moments, agents in the midst of updates; takes minutes
+endurance: $(READY) ## Kill servers at a hundred moments, agents in the midst of updates, containers; takes minutes
 	$(BIN)/python -m pytest -m endurance -rP
 
 swarm: $(READY) ## Run a testbed on a swarm of two Docker engines, each in a network of its own; takes minutes

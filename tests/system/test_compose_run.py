@@ -231,6 +231,7 @@ def unshaped() -> Iterator[Unshaped]:
     watch.stop()
 
 
+@pytest.mark.endurance
 def test_killed_agents_and_servers_start_again_and_no_byte_is_unshaped(
     compose: Compose, unshaped: Unshaped, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_killed_agents_and_servers_start_again_and_no_byte_is_unshaped(
     assert compose.container("agent-2") == ""
 
 
+@pytest.mark.endurance
 def test_a_killed_emulator_is_the_runs_end_and_leaves_links_shaped(
     compose: Compose, unshaped: Unshaped, tmp_path: Path
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_killed_emulator_is_the_runs_end_and_leaves_links_shaped(
     before.check(compose.state(), used)
 
 
+@pytest.mark.endurance
 def test_ctrl_c_and_a_killed_launcher_leave_nothing_for_long(
     compose: Compose, tmp_path: Path
 ) -> None:
