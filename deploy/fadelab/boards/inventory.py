@@ -145,7 +145,7 @@ def load_inventory(path: Path) -> Inventory:
         FadelabError: USAGE, naming the file, the key, what was given and what is allowed.
 
     """
-    tree = read_yaml(path)
+    tree = read_yaml(path, "inventory")
     try:
         found = Inventory.model_validate(tree)
     except ValidationError as error:

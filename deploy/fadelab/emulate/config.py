@@ -191,7 +191,7 @@ def load_emulation(path: Path) -> EmulateFile:
 
     """
     try:
-        checked = EmulateFile.model_validate(read_yaml(path))
+        checked = EmulateFile.model_validate(read_yaml(path, "emulation"))
         link_source(checked.radio, checked.world_devices, checked.seed)
     except ValidationError as error:
         raise FadelabError(ExitCode.USAGE, describe(error, str(path), EmulateFile)) from None
