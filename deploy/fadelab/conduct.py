@@ -1,8 +1,9 @@
 """Bringing the processes of a run together: wait for the devices, give time zero, see the end."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -22,11 +23,41 @@ def local_channel(socket: Path) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(f"unix:{socket}", options=channel_options())
 
 
+@contextlib.contextmanager
+def failures_told(tell: Callable[[FadelabError], None]) -> Iterator[None]:
+    """See a run through within; whatever ends it before its time is told, and raised.
+
+    Raises:
+        FadelabError: what ended it; INTERRUPTED if it was cancelled, COMPONENT_FAILED if a call
+            failed although nobody's end was reported.
+
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        error = FadelabError(ExitCode.INTERRUPTED, "interrupted before the run was over")
+        tell(error)
+        raise error from None
+    except FadelabError as error:
+        tell(error)
+        raise
+    except grpc.aio.AioRpcError as broken:
+        # Nobody has ended, or that would have been reported in place of this.
+        cause = FadelabError(
+            ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
+        )
+        tell(cause)
+        raise cause from None
+
+
 async def all_joined(
     stub: "pb_grpc.OperatorAsyncStub",
     devices: int,
     patience_s: float,
     hopeless: Callable[[], bool] = lambda: False,
+    *,
+    what: str = "devices",
+    hint: str = "",
 ) -> None:
     """Wait until so many devices have joined, or until there is no hope of it.
 
@@ -35,6 +66,8 @@ async def all_joined(
         devices: how many.
         patience_s: how long to wait.
         hopeless: asked at each of the server's news whether to go on waiting is in vain.
+        what: what they are called where they have not.
+        hint: what follows there.
 
     Raises:
         FadelabError: COMPONENT_FAILED, if they have not within ``patience_s``.
@@ -54,7 +87,7 @@ async def all_joined(
     except TimeoutError:
         raise FadelabError(
             ExitCode.COMPONENT_FAILED,
-            f"only {joined} of {devices} devices joined within {patience_s:.0f} s",
+            f"only {joined} of {devices} {what} joined within {patience_s:.0f} s{hint}",
         ) from None
 
 

@@ -22,6 +22,7 @@ from fadelab.boards.push import send_files
 from fadelab.boards.seat import Seat
 from fadelab.boards.ssh import Board, BoardError, Fleet
 from fadelab.boards.waiting import serving, unless_ended
+from fadelab.conduct import all_joined, local_channel
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.follow import Finished, Observer, finish
@@ -35,7 +36,6 @@ from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto import radio_pb2, radio_pb2_grpc
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_proto.wire import channel_options
 
 # Between the last join and time zero: the announcement crosses SSH to every board.
 _LEAD_S = 1.5
@@ -160,10 +160,7 @@ class _Run:
         await self._take_seats()
         async with contextlib.AsyncExitStack() as stack:
             server = await start_server(self._plan, self._inventory, stack)
-            options = channel_options()
-            operator = await stack.enter_async_context(
-                grpc.aio.insecure_channel(f"unix:{self._plan.operator_socket}", options=options)
-            )
+            operator = await stack.enter_async_context(local_channel(self._plan.operator_socket))
             stub = pb_grpc.OperatorStub(operator)
             watching = [asyncio.create_task(self._watch_server(server))]
             try:
@@ -229,23 +226,9 @@ class _Run:
                 raise result
 
     async def _all_joined(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
-        count, joined = len(self._seats), 0
-
-        async def wait() -> None:
-            nonlocal joined
-            async for status in stub.WatchStatus(pb.WatchStatusRequest(), wait_for_ready=True):
-                joined = status.joined
-                if joined == count:
-                    return
-
-        try:
-            await asyncio.wait_for(wait(), _JOIN_S)
-        except TimeoutError:
-            raise FadelabError(
-                ExitCode.COMPONENT_FAILED,
-                f"only {joined} of {count} boards joined within {_JOIN_S:g} s: can they reach "
-                f"{self._inventory.server.address}:{self._inventory.server.port}?",
-            ) from None
+        server = self._inventory.server
+        hint = f": can they reach {server.address}:{server.port}?"
+        await all_joined(stub, len(self._seats), _JOIN_S, what="boards", hint=hint)
 
     async def _begin(self, stub: "pb_grpc.OperatorAsyncStub") -> None:
         begin_mono_s = time.monotonic() + _LEAD_S

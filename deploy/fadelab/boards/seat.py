@@ -12,8 +12,8 @@ from fadelab.boards.inventory import EmulatedLink
 from fadelab.boards.processes import BoardProcess
 from fadelab.boards.ssh import Board
 from fadelab.boards.waiting import serving, unless_over
+from fadelab.conduct import local_channel
 from fadelab_proto import radio_pb2, radio_pb2_grpc
-from fadelab_proto.wire import channel_options
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Seat:
             root=True,
         )
         local = await self.board.forward(str(self.spot.radio_socket))
-        self.radio = grpc.aio.insecure_channel(f"unix:{local}", options=channel_options())
+        self.radio = local_channel(local)
         what = f"the link helper of the board {self.board.name}"
         await unless_over(self.link, serving(self.radio, what))
 

@@ -15,6 +15,7 @@ from fadelab.cli.links_outcome import link_rows
 from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment, load_experiment
+from fadelab.folders import made
 from fadelab.follow import Finished, finish
 from fadelab.images.ready import images_for_run
 from fadelab.local.launch import new_run_dir
@@ -72,8 +73,8 @@ def run(
     view = RunView(checked, console)
 
     def run_dir() -> Path:
-        made = _make_run_dir(out) if out is not None else new_run_dir(_RUNS, checked.name)
-        return made.absolute()
+        folder = _make_run_dir(out) if out is not None else new_run_dir(_RUNS, checked.name)
+        return folder.absolute()
 
     if tag is not None and deploy is not Where.COMPOSE:
         raise FadelabError(ExitCode.USAGE, "--tag is for containers: give --deploy compose as well")
@@ -165,16 +166,8 @@ def _accelerate() -> None:
 
 def _make_run_dir(folder: Path) -> Path:
     """Make the run directory that the user has named; FadelabError: USAGE."""
-    try:
+    with made(f"--out {folder}", "runs are never overwritten"):
         folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FadelabError(
-            ExitCode.USAGE, f"--out {folder}: it exists already; runs are never overwritten"
-        ) from None
-    except OSError as error:
-        raise FadelabError(
-            ExitCode.USAGE, f"--out {folder}: cannot make it: {error.strerror}"
-        ) from None
     return folder
 
 

@@ -16,7 +16,7 @@ from fadelab.compose.crew import Crew
 from fadelab.compose.leftovers import owner_labels, remove_leftovers
 from fadelab.compose.services import EMULATOR, SERVER, VALIDATOR, Testbed, agent_name
 from fadelab.compose.write import Shared, give_away, write_testbed
-from fadelab.conduct import all_joined, give_start, local_channel, over
+from fadelab.conduct import all_joined, failures_told, give_start, local_channel, over
 from fadelab.emulate.engine import DockerEngine
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
@@ -172,21 +172,8 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         try:
-            await work
-        except asyncio.CancelledError:
-            error = FadelabError(ExitCode.INTERRUPTED, "interrupted before the run was over")
-            self._log_failure(error)
-            raise error from None
-        except FadelabError as error:
-            self._log_failure(error)
-            raise
-        except grpc.aio.AioRpcError as broken:
-            # No container has ended, or its end would have been reported in place of this.
-            cause = FadelabError(
-                ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
-            )
-            self._log_failure(cause)
-            raise cause from None
+            with failures_told(self._log_failure):
+                await work
         finally:
             await self._clean_up(crew)
 

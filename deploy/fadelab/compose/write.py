@@ -22,8 +22,8 @@ from fadelab.compose.services import (
     compose_file,
 )
 from fadelab.emulate.config import DeviceConfig, EmulateFile, PlaceConfig, Start
-from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
+from fadelab.folders import made
 from fadelab.local.plan import PORT, RunPlan, draw_run_id
 from fadelab_agent.workbench import Workbench
 from fadelab_emulation.sources import AnyRadio
@@ -64,7 +64,9 @@ def write_testbed(
 
     """
     run_id = draw_run_id() if shared is None else shared.run_id
-    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute(), run_id).workbench())
+    bench = Workbench(
+        plan_inside(experiment, experiment.task.data_dir.absolute(), run_id).workbench()
+    )
     needs_data = experiment.task.needs_files
     testbed = Testbed(
         name=experiment.name,
@@ -78,7 +80,7 @@ def write_testbed(
         **({} if shared is None else _followed(shared)),
     )
     data_dir = DATA if needs_data else experiment.task.data_dir
-    plan = _plan(experiment, data_dir, run_id)
+    plan = plan_inside(experiment, data_dir, run_id)
     out = folder / "out" if shared is None else shared.out
     _make_folders(folder, own=shared is None)
     config = folder / "config"
@@ -172,7 +174,8 @@ def _docker_socket() -> Path:
     return Path(host.removeprefix("unix://") if host.startswith("unix://") else _DOCKER_SOCKET)
 
 
-def _plan(experiment: Experiment, data_dir: Path, run_id: int) -> RunPlan:
+def plan_inside(experiment: Experiment, data_dir: Path, run_id: int) -> RunPlan:
+    """Return the plan of a run with the paths that its containers see."""
     task = experiment.task.model_copy(update={"data_dir": data_dir})
     return RunPlan(
         experiment=experiment.model_copy(update={"task": task}),
@@ -200,16 +203,8 @@ def _emulation(plan: RunPlan, radio: AnyRadio, testbed: Testbed) -> EmulateFile:
 
 
 def _make_folders(folder: Path, *, own: bool) -> None:
-    try:
+    with made(f"-o {folder}", "nothing is overwritten"):
         folder.mkdir(parents=True)
         (folder / "config").mkdir()
         for name in ("out", "sockets") if own else ():
             give_away(folder / name)
-    except FileExistsError:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {folder}: it exists already; nothing is overwritten"
-        ) from None
-    except OSError as error:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {folder}: cannot make it: {error.strerror}"
-        ) from None

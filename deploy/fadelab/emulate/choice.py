@@ -6,7 +6,7 @@ from fadelab.local.trial import attempt
 from fadelab_emulation.attach.foreign_star import REFUSED_WINDOWS
 from fadelab_emulation.backends.choice import BackendRefusedError, Choice, Need, Variant, choose
 from fadelab_emulation.packet_class import class_marks
-from fadelab_emulation.sources import needs
+from fadelab_emulation.sources import AnyRadio, needs
 from fadelab_emulation.window import BackendChoice, WindowMode
 
 _LONGEST_S = 1e6
@@ -32,8 +32,19 @@ def choose_variant(file: EmulateFile) -> Choice:
             "shaped by the kernel: ask for auto, lite or netem",
         )
     needed = needs_of(file)
-    if file.attaches:
-        return _attached(radio.window, needed)
+    return _attached(radio.window, needed) if file.attaches else choose_for_others(radio, needed)
+
+
+def choose_for_others(radio: AnyRadio, needed: frozenset[Need]) -> Choice:
+    """Return what carries links that are made in networks of others.
+
+    Must be called in a process with one thread: back-ends are tried in a fork.
+
+    Raises:
+        FadelabError: USAGE for a window mode that is refused there, ENVIRONMENT for what this
+            machine cannot do.
+
+    """
     if radio.window in REFUSED_WINDOWS:
         raise FadelabError(ExitCode.USAGE, REFUSED_WINDOWS[radio.window])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from fadelab.conduct import all_joined, give_start, local_channel, over
+from fadelab.conduct import all_joined, failures_told, give_start, local_channel, over
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, Message, fork_child
 from fadelab.local.nursery import grace_s, nursery, send_descriptors
@@ -107,21 +107,8 @@ class _Run:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, run.cancel)
         try:
-            await run
-        except asyncio.CancelledError:
-            error = FadelabError(ExitCode.INTERRUPTED, "interrupted before the run was over")
-            self._log_failure(error)
-            raise error from None
-        except FadelabError as error:
-            self._log_failure(error)
-            raise
-        except grpc.aio.AioRpcError as broken:
-            # No component has died, or its death would have been reported in place of this.
-            cause = FadelabError(
-                ExitCode.COMPONENT_FAILED, f"a component stopped answering: {broken.details()}"
-            )
-            self._log_failure(cause)
-            raise cause from None
+            with failures_told(self._log_failure):
+                await run
         finally:
             await self._clean_up()
 

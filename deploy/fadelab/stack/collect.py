@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.folders import made
 from fadelab.local.launch import write_json
 from fadelab.stack.node_record import EMULATOR, SERVER, Event, NodeRecord, number
 from fadelab_emulation.achieved import AchievedWriter, encode_rows
@@ -48,7 +49,8 @@ def collect_run(testbed: Path, folders: Sequence[Path], run_dir: Path) -> list[s
         )
     homes, problems = _homes(nodes)
     problems += _differences(nodes)
-    _make(run_dir)
+    with made(f"-o {run_dir}", "runs are never overwritten"):
+        (run_dir / "events").mkdir(parents=True)
     _write_events(nodes, homes, run_dir / "events")
     _write_achieved(nodes, homes, run_dir / "links.achieved")
     longest = max((node.schedule for node in nodes), key=len)
@@ -121,19 +123,6 @@ def _differences(nodes: Sequence[NodeRecord]) -> list[str]:
         for node in nodes
         if not longest.schedule.startswith(node.schedule)
     ]
-
-
-def _make(run_dir: Path) -> None:
-    try:
-        (run_dir / "events").mkdir(parents=True)
-    except FileExistsError:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {run_dir}: it exists already; runs are never overwritten"
-        ) from None
-    except OSError as error:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {run_dir}: cannot make it: {error.strerror}"
-        ) from None
 
 
 def _write_events(nodes: Sequence[NodeRecord], homes: dict[int, NodeRecord], target: Path) -> None:

@@ -8,19 +8,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fadelab.emulate.choice import choose_for_others
 from fadelab.emulate.process import in_sentences
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.launch import write_json
-from fadelab.local.trial import attempt
 from fadelab.stack.links import NodeLinks
 from fadelab.stack.node_file import NodeFile
 from fadelab.stack.session import NodeSession
-from fadelab_emulation.attach.foreign_star import REFUSED_WINDOWS
 from fadelab_emulation.attach.journal import Journal
 from fadelab_emulation.attach.places import check_capabilities
-from fadelab_emulation.backends.choice import BackendRefusedError, Choice, Need, Variant, choose
+from fadelab_emulation.backends.choice import Choice, Need
 from fadelab_emulation.emulator import BackendFacts, EmulatorConfig, link_plan, take_precedence
-from fadelab_emulation.packet_class import class_marks
 from fadelab_emulation.sources import needs
 from fadelab_emulation.window import BackendChoice
 from fadelab_proto.allocator import keep_freed_memory
@@ -87,18 +85,7 @@ def _choose(file: NodeFile, needed: frozenset[Need]) -> Choice:
             f"radio.backend is {radio.backend.value!r}, but links of containers are shaped by the "
             "kernel: ask for auto, lite or netem",
         )
-    if radio.window in REFUSED_WINDOWS:
-        raise FadelabError(ExitCode.USAGE, REFUSED_WINDOWS[radio.window])
-
-    def problem(variant: Variant) -> str:
-        if variant is Variant.RELAY:
-            return "it does not work in networks of others"
-        return attempt(variant, needed, radio.window, class_marks(radio.classes))
-
-    try:
-        return choose(radio.backend, needed, problem)
-    except BackendRefusedError as error:
-        raise FadelabError(ExitCode.ENVIRONMENT, str(error)) from None
+    return choose_for_others(radio, needed)
 
 
 def _share(folder: Path) -> None:

@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from fadelab.certificates import CertificatesError, make_certificates
 from fadelab.cli.processes import ValidatorFile
+from fadelab.compose.write import plan_inside
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
+from fadelab.folders import made
 from fadelab.images.build import Target, image_name
 from fadelab.local.plan import PORT, SERVER, RunPlan, draw_run_id
 from fadelab.manifest import Deployment, build_manifest
@@ -89,11 +91,12 @@ def plan_cluster(
 
     """
     _check(experiment)
-    bench = Workbench(_plan(experiment, experiment.task.data_dir.absolute(), 0).workbench())
+    bench = Workbench(plan_inside(experiment, experiment.task.data_dir.absolute(), 0).workbench())
     needs_data = experiment.task.name != NO_DATA_NEEDED
     run_id = draw_run_id()
-    plan = _plan(experiment, DATA if needs_data else experiment.task.data_dir, run_id)
-    _make(folder)
+    plan = plan_inside(experiment, DATA if needs_data else experiment.task.data_dir, run_id)
+    with made(f"-o {folder}", "nothing is overwritten"):
+        folder.mkdir(parents=True)
     names = [HUB, SERVER_NAME, CONDUCTOR_NAME]
     trust = _trust(folder / "trust", names, experiment.devices.count, days)
     models: dict[str, BaseModel] = {
@@ -140,30 +143,6 @@ def _check(experiment: Experiment) -> None:
             "transport.classes sends datagrams, which nothing protects between machines: send "
             "every class over TCP, or run the experiment on one machine",
         )
-
-
-def _plan(experiment: Experiment, data_dir: Path, run_id: int) -> RunPlan:
-    task = experiment.task.model_copy(update={"data_dir": data_dir})
-    return RunPlan(
-        experiment=experiment.model_copy(update={"task": task}),
-        run_dir=OUT,
-        sockets_dir=SOCKETS,
-        data_dir=data_dir,
-        run_id=run_id,
-    )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {folder}: it exists already; nothing is overwritten"
-        ) from None
-    except OSError as error:
-        raise FadelabError(
-            ExitCode.USAGE, f"-o {folder}: cannot make it: {error.strerror}"
-        ) from None
 
 
 def _trust(folder: Path, names: list[str], devices: int, days: int) -> dict[str, bytes]:
