@@ -19,12 +19,18 @@ COSTS = (
 def write_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     parts = [f"# {comparison.title}", *(f"> {remark}" for remark in comparison.remarks)]
-    parts += [_table(main_table(comparison, key)) for key in comparison.main]
-    parts += [_table(cost_table(comparison)), HOW_TO_READ, COSTS, _table(run_table(comparison))]
+    parts += [markdown_table(main_table(comparison, key)) for key in comparison.main]
+    parts += [
+        markdown_table(cost_table(comparison)),
+        HOW_TO_READ,
+        COSTS,
+        markdown_table(run_table(comparison)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Return a table below its title."""
     lines = [
         f"## {table.title}",
         "",

@@ -61,7 +61,7 @@ def measure(run_dir: Path) -> MeasuredRun | None:
 
     """
     experiment = RunRecord.load(run_dir).experiment
-    label = _label(experiment)
+    label = method_label(experiment)
     summary = compute_summary(run_dir)
     if label is None or summary.contacts is None:
         return None
@@ -81,7 +81,8 @@ def check_all(runs: Sequence[MeasuredRun]) -> list[Check]:
     return [_check_shape(mads), _check_success(mads), _check_energy(mads), _check_metric(runs)]
 
 
-def _label(experiment: Experiment) -> str | None:
+def method_label(experiment: Experiment) -> str | None:
+    """Return "mads", or the share of entries that is always kept; None for any other method."""
     method = experiment.method
     match method:
         case MadsMethod():
