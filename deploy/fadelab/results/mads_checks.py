@@ -54,7 +54,7 @@ class Check:
 
 
 def measure(run_dir: Path) -> MeasuredRun | None:
-    """Return a run's figures; None if its method is neither MADS nor a fixed share.
+    """Return a run's figures; None if it is not valid, or neither of MADS nor of a fixed share.
 
     Raises:
         FadelabError: USAGE, if it is no run directory.
@@ -63,7 +63,7 @@ def measure(run_dir: Path) -> MeasuredRun | None:
     experiment = RunRecord.load(run_dir).experiment
     label = method_label(experiment)
     summary = compute_summary(run_dir)
-    if label is None or summary.contacts is None:
+    if label is None or summary.contacts is None or not summary.valid:
         return None
     task = next(iter(summary.tasks.values()), None)
     sign = 1 if task is None or task.higher_is_better else -1
