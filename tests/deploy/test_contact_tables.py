@@ -104,18 +104,18 @@ def test_kept_shares_are_pooled_by_contact_time(tmp_path: Path) -> None:
             k_keep=min(800, 100 * pair),
         )
     shares = pooled(tmp_path)
-    assert [row[1] for row in texts(shares)] == ["2"] * 12
-    assert texts(shares)[0][2:] == ["0.20", "0.100"]
-    assert texts(shares)[-1][3] == "0.800"
-    assert "0.5000 per s up to 1.6 s, R^2 1.000" in shares.title
+    assert texts(shares)[0] == ["0.20 to 0.20", "2", "0.20", "0.100"]
+    assert texts(shares)[-1] == ["2.00 to 2.40", "6", "2.20", "0.800"]
+    assert sum(int(row[1]) for row in texts(shares)) == 24
+    assert "per s up to 1.6 s, R^2 1.000" in shares.title
 
 
 def test_a_hinge_is_recognised_and_a_few_points_tell_nothing() -> None:
     x_s = np.linspace(1, 12, 12)
     hinge = fit_hinge(x_s, np.minimum(0.1 * x_s - 0.05, 0.65))
     assert hinge is not None
-    assert (hinge.offset, hinge.per_s, hinge.knee_s) == pytest.approx((-0.05, 0.1, 7.0))
-    assert hinge.r_squared == pytest.approx(1)
+    assert (hinge.offset, hinge.per_s, hinge.knee_s) == pytest.approx((-0.05, 0.1, 7.0), rel=0.01)
+    assert hinge.r_squared == pytest.approx(1, abs=1e-3)
     falling = fit_hinge(x_s, np.array([0.1, 0.9] * 6))
     assert falling is not None
     assert falling.r_squared < 0.5

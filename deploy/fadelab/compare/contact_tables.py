@@ -29,6 +29,7 @@ from fadelab.results.schema import ContactUse
 _BINS = 12
 _MADS = "mads"
 _FEWEST_BINS = 4
+_KNEES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Hinge:
 
 
 def fit_hinge(contact_s: NDArray[np.float64], share: NDArray[np.float64]) -> Hinge | None:
-    """Return the best hinge through points, its knee at one of them; None for too few points.
+    """Return the hinge that is nearest to points; None for too few of them.
 
     Args:
         contact_s: shape ``(points,)``, rising.
@@ -79,7 +80,8 @@ def fit_hinge(contact_s: NDArray[np.float64], share: NDArray[np.float64]) -> Hin
         return None
     spread = float(np.sum((share - share.mean()) ** 2))
     best: Hinge | None = None
-    for knee_s in contact_s[2:].tolist():
+    # For a given knee it is linear in what is left, so only the knee has to be tried.
+    for knee_s in np.linspace(contact_s[1], contact_s[-1], _KNEES).tolist():
         bent = np.minimum(contact_s, knee_s)
         columns = np.stack([np.ones_like(bent), bent], axis=1)
         (offset, per_s), *_ = np.linalg.lstsq(columns, share, rcond=None)
@@ -144,18 +146,11 @@ def use_table(cells: Iterable[_Cell]) -> Table:
 
 def share_table(cells: Iterable[_Cell]) -> Table:
     """Return the mean kept share of MADS by predicted contact time, over all grid points."""
-    points = [point for cell in cells if cell.label == _MADS for point in _shares(cell)]
-    x_s, y = (
-        (np.array(values) for values in zip(*sorted(points), strict=True)) if points else ((),) * 2
-    )
-    groups = [
-        (np.array(times), np.array(shares))
-        for times, shares in zip(np.array_split(x_s, _BINS), np.array_split(y, _BINS), strict=True)
-        if len(times)
-    ]
+    points = np.array([point for cell in cells if cell.label == _MADS for point in _shares(cell)])
+    groups = list(_binned(points)) if len(points) else []
     rows = tuple(
         (
-            Field(f"{times[0]:.2f} to {times[-1]:.2f}"),
+            Field(f"{times.min():.2f} to {times.max():.2f}"),
             Field(str(len(times))),
             Field(f"{times.mean():.2f}"),
             Field(f"{shares.mean():.3f}"),
@@ -173,6 +168,22 @@ def share_table(cells: Iterable[_Cell]) -> Table:
             f"R^2 {hinge.r_squared:.3f}"
         )
     return Table(title, ("predicted contact (s)", "updates", "mean (s)", "mean kept share"), rows)
+
+
+def _binned(
+    points: NDArray[np.float64],
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield contact times and shares of each bin that holds any; all bins have the same ratio.
+
+    Fast devices have many short contacts, slow ones few long ones: bins of equal number would
+    leave the long contacts to one bin.
+    """
+    times_s = points[:, 0]
+    edges_s = np.geomspace(times_s.min(), times_s.max(), _BINS + 1)
+    places = np.clip(np.searchsorted(edges_s, times_s, side="right") - 1, 0, _BINS - 1)
+    for place in np.unique(places).tolist():
+        chosen = points[places == place]
+        yield chosen[:, 0], chosen[:, 1]
 
 
 def _cells(found: Collection) -> Iterator[_Cell]:
