@@ -1,0 +1,179 @@
+"""Compute the formula twin of a run directory's run."""
+
+import heapq
+import statistics
+from collections.abc import Sequence
+
+from fadelab.results.contacts import uploads
+from fadelab.results.record import Event, RunRecord, number
+from fadelab.twin.decisions import replay_decisions
+from fadelab.twin.device import TwinContact, TwinDevice, TwinTerms
+from fadelab.twin.durations import upload_durations
+from fadelab.twin.given import given_of
+from fadelab.twin.schema import TwinFigures, TwinPair, TwinResult, TwinRun
+from fadelab.twin.server import TwinServer
+from fadelab.twin.timeline import Timeline, powers_known, powers_matter
+from fadelab_agent.contact_config import ContactConfig
+from fadelab_agent.contact_history import ContactHistory
+from fadelab_agent.policy import build_policy
+from fadelab_agent.spool import Owner
+from fadelab_agent.terms import DeviceTerms
+
+_NEEDED = {"task", "dimension", "max_payload_bytes"}
+"""What the twin has to know of a plan."""
+
+
+def formula_twin(record: RunRecord) -> TwinResult | None:
+    """Return the twin's figures; None if devices did not upload once in each contact."""
+    pieces = record.experiment.method.pieces()
+    schedule = record.schedule
+    if pieces.contacts is None or schedule is None or not record.of("agent", "contact_used"):
+        return None
+    timeline = Timeline.of(record, schedule)
+    return TwinResult(
+        decisions=replay_decisions(record, pieces.policy),
+        durations=upload_durations(record, timeline),
+        run=_run(record, timeline, pieces.contacts),
+    )
+
+
+def _run(record: RunRecord, timeline: Timeline, config: ContactConfig) -> TwinRun | None:
+    devices = _devices(record, timeline, config)
+    if record.real_links or not powers_known(record) or not devices:
+        return None
+    follow(list(devices.values()), record.duration_s)
+    sockets = _Sockets(record)
+    twins = {device: twin.contacts for device, twin in devices.items()}
+    return TwinRun(
+        total=TwinPair(
+            sockets=sockets.figures(None),
+            twin=_figures([contact for found in twins.values() for contact in found]),
+        ),
+        devices={
+            str(device): TwinPair(sockets=sockets.figures(device), twin=_figures(found))
+            for device, found in sorted(twins.items())
+        },
+    )
+
+
+def follow(devices: Sequence[TwinDevice], until_s: float) -> None:
+    """Let devices live at once: the one whose next meeting with the server is first goes on."""
+    lives = [device.life() for device in devices]
+    due = [(0.0, number) for number in range(len(lives))]
+    while due:
+        _, number_ = heapq.heappop(due)
+        meets_s = next(lives[number_], None)
+        if meets_s is not None and meets_s < until_s:
+            heapq.heappush(due, (meets_s, number_))
+
+
+def _devices(record: RunRecord, timeline: Timeline, config: ContactConfig) -> dict[int, TwinDevice]:
+    experiment = record.experiment
+    pieces = experiment.method.pieces()
+    seen = next((plan for plan in record.of("agent", "plan") if plan.keys() >= _NEEDED), None)
+    if seen is None:
+        return {}
+    dimension, task = int(number(seen, "dimension")), str(seen["task"])
+    server = TwinServer(pieces.aggregation)
+    found = {}
+    for device, known in given_of(record).items():
+        terms = TwinTerms(
+            device=DeviceTerms(
+                run_id=0,
+                seed=experiment.seed,
+                device=device,
+                max_payload_bytes=int(number(seen, "max_payload_bytes")),
+                uplink_power_w=experiment.radio.uplink_power_w,
+                downlink_power_w=experiment.radio.downlink_power_w,
+                compute=experiment.devices.compute,
+                gives_up=pieces.cut_updates != "resume",
+                substitute=pieces.substitute,
+            ),
+            contact=config,
+            training=experiment.training,
+            dimension=dimension,
+            layers=_layers(seen),
+            takes_part=pieces.cut_updates in ("keep", "substitute"),
+            powers_matter=powers_matter(record),
+        )
+        owner = Owner(0, device, task, dimension, 0, "")
+        found[device] = TwinDevice(
+            terms,
+            build_policy(pieces.policy),
+            ContactHistory.of(owner, config.initial_queue_j),
+            link=timeline.link(device),
+            server=server,
+            given=known,
+        )
+    return found
+
+
+def _layers(plan: Event) -> tuple[int, ...]:
+    layers = plan.get("layers")
+    return tuple(int(size) for size in layers) if isinstance(layers, list) else ()
+
+
+def _figures(contacts: Sequence[TwinContact]) -> TwinFigures:
+    sent = [use for use in contacts if use.sent and (use.acknowledged or not use.cut_by_end)]
+    return TwinFigures(
+        contacts=len(contacts),
+        skipped=sum(use.skipped for use in contacts),
+        sent=len(sent),
+        acknowledged=sum(use.acknowledged for use in sent),
+        k_keep=_mean([use.k_keep for use in sent if use.k_keep is not None]),
+        staleness=_mean([use.staleness for use in contacts if use.staleness is not None]),
+        energy_j=sum(use.energy_j for use in contacts),
+        upload_s=_median([use.upload_s for use in contacts if use.upload_s is not None]),
+    )
+
+
+class _Sockets:
+    """The same figures of the run itself, from its events."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._used = record.of("agent", "contact_used")
+        self._skipped = record.of("agent", "contact_skipped")
+        self._plans = record.of("agent", "plan")
+        self._taken = record.of("server", "upload_complete")
+        self._ended = {
+            (str(event["id"]), int(number(event, "update_id"))): number(event, "open_s")
+            for event in record.of("agent", "upload_ended")
+        }
+        self._sent = list(uploads(record))
+
+    def figures(self, device: int | None) -> TwinFigures:
+        """Return one device's figures, or all devices'."""
+        used = _of(self._used, device)
+        sent = [upload for upload in self._sent if device in (None, upload.device)]
+        took = [
+            self._ended.get((str(event["id"]), int(number(event, "update_id"))))
+            for event in used
+            if event["acknowledged"] is True
+        ]
+        return TwinFigures(
+            contacts=len(used),
+            skipped=len(_of(self._skipped, device)),
+            sent=len(sent),
+            acknowledged=sum(upload.acknowledged for upload in sent),
+            k_keep=_mean([upload.k_keep for upload in sent if upload.k_keep is not None]),
+            staleness=_mean(
+                [
+                    number(event, "staleness_versions")
+                    for event in _of(self._taken, device, "device")
+                ]
+            ),
+            energy_j=sum(number(event, "energy_j") for event in used),
+            upload_s=_median([open_s for open_s in took if open_s is not None]),
+        )
+
+
+def _of(events: Sequence[Event], device: int | None, key: str = "id") -> list[Event]:
+    return [event for event in events if device is None or str(event[key]) == str(device)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

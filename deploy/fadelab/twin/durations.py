@@ -1,0 +1,76 @@
+"""How long uploads took over sockets, and how long the timeline's rate would have them take.
+
+Measured is from the moment at which the sender begins, with the packets ready and the power in
+force, to the server's last word: everything is durable there and part of the model. The formula is
+:mod:`fadelab_emulation.timeline.formula_twin` from the same moment on, over the recorded rates, with
+the bytes of :func:`fadelab.twin.framing.message_bytes` in segments of TCP. It leaves out the way back
+of the acknowledgement and the server's work, slow start, the call's headers, other traffic, and the
+two or three frames that a shaper lets pass at once.
+"""
+
+import statistics
+
+import numpy as np
+
+from fadelab.results.record import Event, RunRecord, number
+from fadelab.twin.framing import message_bytes
+from fadelab.twin.schema import UploadDuration, UploadDurations
+from fadelab.twin.timeline import Timeline
+from fadelab_emulation.timeline.formula_twin import TCP, FormulaTwin
+
+LEAST_PACKETS = 50
+"""Shorter uploads are shorter than what the formula leaves out is long."""
+_WHOLE = ("UPLOAD_STATUS_COMPLETE", "UPLOAD_STATUS_DUPLICATE")
+
+
+def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
+    """Compare all uploads that were acknowledged in the contact that they were sent in."""
+    twins: dict[int, FormulaTwin] = {}
+    found = []
+    for event in record.of("agent", "upload_ended"):
+        device = int(str(event["id"]))
+        if not _in_one_contact(event) or device >= timeline.devices:
+            continue
+        if device not in twins:
+            twins[device] = FormulaTwin(timeline.link(device).recorded_uplink(), resends=True)
+        found.append(_compare(record, twins[device], event))
+    ratios = [
+        one.measured_s / one.formula_s
+        for one in found
+        if one.formula_s and one.wire_packets > LEAST_PACKETS
+    ]
+    return UploadDurations(
+        least_packets=LEAST_PACKETS,
+        compared=len(ratios),
+        median_deviation=(
+            statistics.median(abs(ratio - 1) for ratio in ratios) if ratios else None
+        ),
+        median_ratio=statistics.median(ratios) if ratios else None,
+        uploads=found,
+    )
+
+
+def _in_one_contact(event: Event) -> bool:
+    return (
+        event.get("status") in _WHOLE
+        and event.get("attempts") == 1
+        and number(event, "open_s") > 0
+        and number(event, "packets") >= 1
+        and number(event, "datagram_packets") == 0
+    )
+
+
+def _compare(record: RunRecord, twin: FormulaTwin, event: Event) -> UploadDuration:
+    assert record.start_mono_s is not None
+    measured_s = number(event, "open_s")
+    # The radio's clock of contact stood still in no part of an upload that needed one contact.
+    start_s = max(0.0, number(event, "mono_s") - measured_s - record.start_mono_s)
+    message = message_bytes(number(event, "coded_bits") / 8, int(number(event, "packets")))
+    end_s = float(twin.transfer_end_s(np.array([message]), np.array([start_s]))[0])
+    return UploadDuration(
+        device=int(str(event["id"])),
+        start_s=round(start_s, 6),
+        wire_packets=int(np.ceil(message / TCP.payload_bytes)),
+        measured_s=measured_s,
+        formula_s=round(end_s - start_s, 6) if np.isfinite(end_s) else None,
+    )
