@@ -157,7 +157,9 @@ def _draw_durations(axes: Axes, durations: UploadDurations) -> None:
     axes.set_ylabel("measured / formula duration")
 
 
-def _draw_diagonal(axes: Axes, pairs: list[tuple[float | None, float | None]], name: str) -> None:
+def _draw_diagonal(
+    axes: Axes, pairs: Sequence[tuple[float | None, float | None]], name: str
+) -> None:
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     if not known:
         note(axes, f"No figures of both: {name}.")
@@ -166,4 +168,5 @@ def _draw_diagonal(axes: Axes, pairs: list[tuple[float | None, float | None]], n
     top = 1.08 * max(float(x.max()), float(y.max())) or 1.0
     axes.plot([0, top], [0, top], color=GREY, linewidth=0.8)
     axes.plot(x, y, "o", color=ORANGE, markersize=3.5)
+    axes.locator_params(nbins=5)
     axes.set(xlim=(0, top), ylim=(0, top), xlabel=f"{name}, sockets", ylabel=f"{name}, twin")

@@ -41,7 +41,7 @@ def _run(record: RunRecord, timeline: Timeline, config: ContactConfig) -> TwinRu
     devices = _devices(record, timeline, config)
     if record.real_links or not powers_known(record) or not devices:
         return None
-    follow(list(devices.values()), record.duration_s)
+    follow(list(devices.values()))
     sockets = _Sockets(record)
     twins = {device: twin.contacts for device, twin in devices.items()}
     return TwinRun(
@@ -56,15 +56,15 @@ def _run(record: RunRecord, timeline: Timeline, config: ContactConfig) -> TwinRu
     )
 
 
-def follow(devices: Sequence[TwinDevice], until_s: float) -> None:
+def follow(devices: Sequence[TwinDevice]) -> None:
     """Let devices live at once: the one whose next meeting with the server is first goes on."""
     lives = [device.life() for device in devices]
-    due = [(0.0, number) for number in range(len(lives))]
+    due = [(0.0, place) for place in range(len(lives))]
     while due:
-        _, number_ = heapq.heappop(due)
-        meets_s = next(lives[number_], None)
-        if meets_s is not None and meets_s < until_s:
-            heapq.heappush(due, (meets_s, number_))
+        _, place = heapq.heappop(due)
+        meets_s = next(lives[place], None)
+        if meets_s is not None:
+            heapq.heappush(due, (meets_s, place))
 
 
 def _devices(record: RunRecord, timeline: Timeline, config: ContactConfig) -> dict[int, TwinDevice]:

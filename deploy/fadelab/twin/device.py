@@ -163,24 +163,25 @@ class TwinDevice:
     def _train(self) -> bool:
         """Take local steps until a contact is to be used; False if there is none any more."""
         due_s = self._link.next_open_s(max(self._now_s, self._lost_s))
-        if math.isinf(due_s):
-            return False
-        config = self._terms.contact
         if self._untaken == 0:
             self._chunks(1)
+        config = self._terms.contact
         most, again = config.max_local_steps, config.again_after_steps
-        room = math.inf if most is None else max(0.0, self._chunks_to(most - self._steps))
-        fit = min(room, max(0.0, (due_s - self._now_s) // self._chunk_s))
-        lasting = math.inf if again is None else max(0.0, self._chunks_to(again - self._untaken))
+        fit = math.inf if most is None else self._chunks_to(most - self._steps)
+        if math.isfinite(due_s):
+            fit = min(fit, max(0, math.floor((due_s - self._now_s) / self._chunk_s)))
+        lasting = math.inf if again is None else self._chunks_to(again - self._untaken)
         if lasting <= fit and self._link.is_open(self._now_s + lasting * self._chunk_s):
             self._chunks(int(lasting))
             return True
+        if math.isinf(due_s):
+            return False
         self._chunks(int(fit))
         self._now_s = max(self._now_s, due_s)
         return True
 
     def _chunks_to(self, steps: int) -> int:
-        return math.ceil(steps / self._steps_at_once)
+        return max(0, math.ceil(steps / self._steps_at_once))
 
     def _chunks(self, count: int) -> None:
         self._now_s += count * self._chunk_s
