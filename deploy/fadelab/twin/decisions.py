@@ -30,10 +30,10 @@ def replay_decisions(record: RunRecord, config: PolicyConfig) -> DecisionReplay:
         replayed=replayed,
         incomplete=incomplete,
         mismatches=len(differing),
-        mismatched=[_name(event) for event in differing[:_NAMED]],
+        mismatched=[_name(record, event) for event in differing[:_NAMED]],
     )
 
 
-def _name(event: Event) -> str:
-    update_id = int(number(event, "update_id"))
-    return f"device {event['id']}, update {update_id}, {number(event, 't_s'):.3f} s"
+def _name(record: RunRecord, event: Event) -> str:
+    t_s = number(event, "mono_s") - (record.start_mono_s or 0.0)
+    return f"device {event['id']}, update {int(number(event, 'update_id'))}, {t_s:.3f} s"

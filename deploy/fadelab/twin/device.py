@@ -170,15 +170,18 @@ class TwinDevice:
         fit = math.inf if most is None else self._chunks_to(most - self._steps)
         if math.isfinite(due_s):
             fit = min(fit, max(0, math.floor((due_s - self._now_s) / self._chunk_s)))
-        lasting = math.inf if again is None else self._chunks_to(again - self._untaken)
-        if lasting <= fit and self._link.is_open(self._now_s + lasting * self._chunk_s):
-            self._chunks(int(lasting))
+        if again is not None and self._lasts(until := self._chunks_to(again - self._untaken), fit):
+            self._chunks(until)
             return True
         if math.isinf(due_s):
             return False
         self._chunks(int(fit))
         self._now_s = max(self._now_s, due_s)
         return True
+
+    def _lasts(self, chunks: int, fit: float) -> bool:
+        """Whether the contact has not ended after so many more chunks, and they fit before the next."""
+        return chunks <= fit and self._link.is_open(self._now_s + chunks * self._chunk_s)
 
     def _chunks_to(self, steps: int) -> int:
         return max(0, math.ceil(steps / self._steps_at_once))
@@ -258,7 +261,7 @@ class TwinDevice:
             ready_s = self._power.ask(power_w, self._now_s)
         else:
             power_w = full_w
-        if ready_s > self._lost_s:
+        if ready_s >= self._lost_s:
             return False
         self._history.prepared(ready_s - self._now_s)
         self._now_s = ready_s

@@ -15,7 +15,7 @@ import numpy as np
 from fadelab.results.record import Event, RunRecord, number
 from fadelab.twin.framing import message_bytes
 from fadelab.twin.schema import UploadDuration, UploadDurations
-from fadelab.twin.timeline import Timeline
+from fadelab.twin.timeline import Timeline, TwinLink
 from fadelab_emulation.timeline.formula_twin import TCP, FormulaTwin
 
 LEAST_PACKETS = 50
@@ -25,15 +25,18 @@ _WHOLE = ("UPLOAD_STATUS_COMPLETE", "UPLOAD_STATUS_DUPLICATE")
 
 def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
     """Compare all uploads that were acknowledged in the contact that they were sent in."""
-    twins: dict[int, FormulaTwin] = {}
+    links: dict[int, tuple[TwinLink, FormulaTwin]] = {}
     found = []
     for event in record.of("agent", "upload_ended"):
         device = int(str(event["id"]))
-        if not _in_one_contact(event) or device >= timeline.devices:
+        if not _was_whole(event) or device >= timeline.devices:
             continue
-        if device not in twins:
-            twins[device] = FormulaTwin(timeline.link(device).recorded_uplink(), resends=True)
-        found.append(_compare(record, twins[device], event))
+        if device not in links:
+            link = timeline.link(device)
+            links[device] = link, FormulaTwin(link.recorded_uplink(), resends=True)
+        compared = _compare(record, *links[device], event)
+        if compared is not None:
+            found.append(compared)
     ratios = [
         one.measured_s / one.formula_s
         for one in found
@@ -50,7 +53,7 @@ def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
     )
 
 
-def _in_one_contact(event: Event) -> bool:
+def _was_whole(event: Event) -> bool:
     return (
         event.get("status") in _WHOLE
         and event.get("attempts") == 1
@@ -60,17 +63,23 @@ def _in_one_contact(event: Event) -> bool:
     )
 
 
-def _compare(record: RunRecord, twin: FormulaTwin, event: Event) -> UploadDuration:
+def _compare(
+    record: RunRecord, link: TwinLink, twin: FormulaTwin, event: Event
+) -> UploadDuration | None:
+    """Return an upload's durations; None if it took more than one contact."""
     assert record.start_mono_s is not None
     measured_s = number(event, "open_s")
-    # The radio's clock of contact stood still in no part of an upload that needed one contact.
-    start_s = max(0.0, number(event, "mono_s") - measured_s - record.start_mono_s)
+    end_s = number(event, "mono_s") - record.start_mono_s
+    # Time out of contact is not in measured_s: then the window that holds the start ends too soon.
+    start_s = max(0.0, end_s - measured_s)
+    if link.window_end_s(start_s) + link.tick_s < end_s:
+        return None
     message = message_bytes(number(event, "coded_bits") / 8, int(number(event, "packets")))
-    end_s = float(twin.transfer_end_s(np.array([message]), np.array([start_s]))[0])
+    through_s = float(twin.transfer_end_s(np.array([message]), np.array([start_s]))[0])
     return UploadDuration(
         device=int(str(event["id"])),
         start_s=round(start_s, 6),
         wire_packets=int(np.ceil(message / TCP.payload_bytes)),
         measured_s=measured_s,
-        formula_s=round(end_s - start_s, 6) if np.isfinite(end_s) else None,
+        formula_s=round(through_s - start_s, 6) if np.isfinite(through_s) else None,
     )
