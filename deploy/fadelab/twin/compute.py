@@ -2,9 +2,11 @@
 
 import heapq
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from fadelab.results.contacts import uploads
+from fadelab.results.contacts import Upload, uploads
 from fadelab.results.record import Event, RunRecord, number
 from fadelab.twin.decisions import replay_decisions
 from fadelab.twin.device import TwinContact, TwinDevice, TwinTerms
@@ -42,15 +44,15 @@ def _run(record: RunRecord, timeline: Timeline, config: ContactConfig) -> TwinRu
     if record.real_links or not powers_known(record) or not devices:
         return None
     follow(list(devices.values()))
-    sockets = _Sockets(record)
+    sockets = _sockets(record)
     twins = {device: twin.contacts for device, twin in devices.items()}
     return TwinRun(
         total=TwinPair(
-            sockets=sockets.figures(None),
+            sockets=_logged_figures(sockets.values()),
             twin=_figures([contact for found in twins.values() for contact in found]),
         ),
         devices={
-            str(device): TwinPair(sockets=sockets.figures(device), twin=_figures(found))
+            str(device): TwinPair(sockets=_logged_figures([sockets[device]]), twin=_figures(found))
             for device, found in sorted(twins.items())
         },
     )
@@ -127,48 +129,52 @@ def _figures(contacts: Sequence[TwinContact]) -> TwinFigures:
     )
 
 
-class _Sockets:
-    """The same figures of the run itself, from its events."""
+@dataclass(slots=True)
+class _Logged:
+    """What a device's events say of its contacts."""
 
-    def __init__(self, record: RunRecord) -> None:
-        self._used = record.of("agent", "contact_used")
-        self._skipped = record.of("agent", "contact_skipped")
-        self._plans = record.of("agent", "plan")
-        self._taken = record.of("server", "upload_complete")
-        self._ended = {
-            (str(event["id"]), int(number(event, "update_id"))): number(event, "open_s")
-            for event in record.of("agent", "upload_ended")
-        }
-        self._sent = list(uploads(record))
-
-    def figures(self, device: int | None) -> TwinFigures:
-        """Return one device's figures, or all devices'."""
-        used = _of(self._used, device)
-        sent = [upload for upload in self._sent if device in (None, upload.device)]
-        took = [
-            self._ended.get((str(event["id"]), int(number(event, "update_id"))))
-            for event in used
-            if event["acknowledged"] is True
-        ]
-        return TwinFigures(
-            contacts=len(used),
-            skipped=len(_of(self._skipped, device)),
-            sent=len(sent),
-            acknowledged=sum(upload.acknowledged for upload in sent),
-            k_keep=_mean([upload.k_keep for upload in sent if upload.k_keep is not None]),
-            staleness=_mean(
-                [
-                    number(event, "staleness_versions")
-                    for event in _of(self._taken, device, "device")
-                ]
-            ),
-            energy_j=sum(number(event, "energy_j") for event in used),
-            upload_s=_median([open_s for open_s in took if open_s is not None]),
-        )
+    used: list[Event] = field(default_factory=list)
+    sent: list[Upload] = field(default_factory=list)
+    staleness: list[float] = field(default_factory=list)
+    skipped: int = 0
+    open_s: list[float] = field(default_factory=list)
+    """Of uploads that were acknowledged in their contacts."""
 
 
-def _of(events: Sequence[Event], device: int | None, key: str = "id") -> list[Event]:
-    return [event for event in events if device is None or str(event[key]) == str(device)]
+def _sockets(record: RunRecord) -> defaultdict[int, _Logged]:
+    """Sort out what the run's events say, by device."""
+    logged: defaultdict[int, _Logged] = defaultdict(_Logged)
+    open_s = {
+        (event["id"], event.get("update_id")): number(event, "open_s")
+        for event in record.of("agent", "upload_ended")
+    }
+    for event in record.of("agent", "contact_used"):
+        own, key = logged[int(str(event["id"]))], (event["id"], event.get("update_id"))
+        own.used.append(event)
+        if event.get("acknowledged") is True and key in open_s:
+            own.open_s.append(open_s[key])
+    for event in record.of("agent", "contact_skipped"):
+        logged[int(str(event["id"]))].skipped += 1
+    for event in record.of("server", "upload_complete"):
+        logged[int(number(event, "device"))].staleness.append(number(event, "staleness_versions"))
+    for upload in uploads(record):
+        logged[upload.device].sent.append(upload)
+    return logged
+
+
+def _logged_figures(devices: Iterable[_Logged]) -> TwinFigures:
+    found = list(devices)
+    sent = [upload for device in found for upload in device.sent]
+    return TwinFigures(
+        contacts=sum(len(device.used) for device in found),
+        skipped=sum(device.skipped for device in found),
+        sent=len(sent),
+        acknowledged=sum(upload.acknowledged for upload in sent),
+        k_keep=_mean([upload.k_keep for upload in sent if upload.k_keep is not None]),
+        staleness=_mean([value for device in found for value in device.staleness]),
+        energy_j=sum(number(event, "energy_j") for device in found for event in device.used),
+        upload_s=_median([value for device in found for value in device.open_s]),
+    )
 
 
 def _mean(values: Sequence[float]) -> float | None:
