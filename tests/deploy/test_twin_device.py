@@ -17,9 +17,19 @@ from fadelab_agent.config import ComputeConfig, TrainingConfig
 from fadelab_agent.contact_config import ContactConfig
 from fadelab_agent.contact_decision import Waiting
 from fadelab_agent.contact_history import ContactHistory
-from fadelab_agent.policy import DenseConfig, MadsConfig, PolicyConfig, build_policy
+from fadelab_agent.policy import (
+    ContactObservation,
+    DenseConfig,
+    MadsConfig,
+    Observation,
+    Plan,
+    Policy,
+    PolicyConfig,
+    build_policy,
+)
 from fadelab_agent.spool import Owner
 from fadelab_agent.terms import DeviceTerms
+from fadelab_proto.codecs import DenseF32
 from fadelab_server.config import AflConfig, FedBuffConfig
 
 TICK_S = 0.5
@@ -81,12 +91,12 @@ def device_of(
     link: TwinLink,
     server: TwinServer,
     terms: TwinTerms = TERMS,
-    policy: PolicyConfig | None = None,
+    policy: Policy | None = None,
 ) -> TwinDevice:
     return TwinDevice(
         terms,
-        build_policy(policy or DenseConfig()),
-        ContactHistory.of(Owner(0, 0, "digits", DIMENSION, 0, ""), 0.0),
+        policy or build_policy(DenseConfig()),
+        ContactHistory.of(Owner(0, 0, "digits", DIMENSION, 0, ""), terms.contact.initial_queue_j),
         link=link,
         server=server,
         given=Given([(0.0, Waiting(4.0))], [(0.0, Download(MODEL_BYTES, 3))], samples=100),
@@ -110,9 +120,26 @@ def lived(
         takes_part=takes_part,
         powers_matter=powers_matter,
     )
-    device = device_of(link or link_of(), server or TwinServer(AflConfig()), terms, policy)
+    device = device_of(
+        link or link_of(),
+        server or TwinServer(AflConfig()),
+        terms,
+        build_policy(policy or DenseConfig()),
+    )
     follow([device])
     return device.contacts
+
+
+class Noted:
+    """Sends everything at half the power, and keeps what was observed."""
+
+    def __init__(self) -> None:
+        self.seen: list[ContactObservation] = []
+
+    def decide(self, observation: Observation) -> Plan:
+        assert observation.contact is not None
+        self.seen.append(observation.contact)
+        return Plan(DenseF32(), power_w=FULL_W / 2, k_keep=observation.dimension)
 
 
 def dense_s(rate_bps: float = RATE_BPS) -> float:
@@ -227,6 +254,30 @@ def test_mads_sends_what_the_contact_carries_at_the_power_that_it_chose() -> Non
         assert 2.0 < use.upload_s < 3.0
         assert use.energy_j == pytest.approx(use.power_w * use.upload_s)
         assert use.energy_j == pytest.approx(0.05, rel=0.05)
+
+
+def test_each_contact_teaches_what_the_next_decision_knows() -> None:
+    server, policy = TwinServer(AflConfig()), Noted()
+    terms = replace(TERMS, contact=ContactConfig(allowance_j=0.01, initial_queue_j=0.05))
+    device = device_of(link_of(), server, terms, policy)
+    others = device_of(link_of([(0.0, 4.0), (5.0, 8.0)]), server)
+    follow([device, others])
+    first, second = policy.seen[:2]
+    took_s = device.contacts[0].airtime_s
+    assert first.queue_j == 0.05
+    assert second.queue_j == pytest.approx(0.05 + FULL_W / 2 * took_s - 0.01)
+    # The defaults of a device without past, and then a quarter of what was measured: the power was
+    # asked for after a second of training and the download, and was in force at 2 s.
+    asked_s = 1.0 + dense_s(1e8)
+    assert (first.setup_s, first.acknowledgement_s) == (0.2, 0.1)
+    assert second.setup_s == pytest.approx(0.2 + 0.25 * (2.0 - asked_s - 0.2))
+    rate_bps = RATE_BPS * math.log2(1 + 500) / math.log2(1 + 1000)
+    extra_s = took_s - 8 * MODEL_BYTES / rate_bps
+    assert second.acknowledgement_s == pytest.approx(0.1 + 0.25 * (extra_s - 0.1))
+    # Version 2 came when the device held 0: its own update and the other device's.
+    assert (first.expected_staleness, second.expected_staleness) == (0.0, 2.0)
+    # Between contacts the power is back at its maximum.
+    assert [seen.power_w for seen in policy.seen] == [FULL_W] * 4
 
 
 def test_where_links_follow_no_power_the_full_one_is_taken() -> None:
