@@ -64,6 +64,7 @@ def link_of(
     *,
     end_s: float = 40.0,
     rate_bps: float = RATE_BPS,
+    down_bps: float = 1e8,
     delay_s: float = 0.0,
 ) -> TwinLink:
     ticks = round(end_s / TICK_S)
@@ -76,7 +77,7 @@ def link_of(
         left_s += inside * (stop_s - at_s)
     columns = {
         "rate_up_bps": np.full(ticks, rate_bps),
-        "rate_down_bps": np.full(ticks, 1e8),
+        "rate_down_bps": np.full(ticks, down_bps),
         "snr_up_db": np.full(ticks, 30.0),
         "predicted_contact_s": left_s,
         "delay_up_s": np.full(ticks, delay_s),
@@ -298,6 +299,22 @@ def test_a_contact_without_worth_is_skipped_but_renews_the_model() -> None:
 
 def test_a_device_that_never_meets_the_server_lives_without_contacts() -> None:
     assert lived(link_of([])) == []
+
+
+def test_a_model_that_was_cut_is_gone_on_with_and_is_the_version_that_was_begun() -> None:
+    server = TwinServer(AflConfig())
+    # At 8e4 bit/s a model takes more than four seconds: it comes in two contacts.
+    device = device_of(link_of(down_bps=8e4), server)
+    life = device.life()
+    met_s = [next(life)]
+    server.version = 7  # while the rest of version 0 is on its way
+    met_s += list(life)
+    down_s = dense_s(8e4)
+    assert 4.0 < down_s < 8.0
+    # Asked for at once, and again when the next contact begins; then it trains for a second.
+    assert met_s[:2] == [0.0, 10.0]
+    assert met_s[2] == pytest.approx(10.0 + (down_s - 4.0) + 1.0 + dense_s(), abs=0.02)
+    assert device.contacts[0].staleness == 7
 
 
 def test_framing_counts_headers_of_every_layer() -> None:
