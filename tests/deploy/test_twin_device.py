@@ -306,7 +306,7 @@ def test_a_model_that_was_cut_is_gone_on_with_and_is_the_version_that_was_begun(
     # At 8e4 bit/s a model takes more than four seconds: it comes in two contacts.
     device = device_of(link_of(down_bps=8e4), server)
     life = device.life()
-    met_s = [next(life)]
+    met_s = [next(life), next(life)]
     server.version = 7  # while the rest of version 0 is on its way
     met_s += list(life)
     down_s = dense_s(8e4)
