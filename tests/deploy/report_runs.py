@@ -412,6 +412,7 @@ def make_twin(devices: int, uploads: int = 30) -> TwinResult:
             start_s=float(i),
             wire_packets=int(rng.integers(5, 300)),
             measured_s=2.05,
+            arrived_s=2.01,
             formula_s=2.0,
         )
         for i in range(uploads)
@@ -427,6 +428,7 @@ def make_twin(devices: int, uploads: int = 30) -> TwinResult:
             compared=uploads,
             median_deviation=0.025 if uploads else None,
             median_ratio=1.025 if uploads else None,
+            median_answer_s=0.04 if uploads else None,
             uploads=durations,
         ),
         run=TwinRun(

@@ -170,6 +170,15 @@ def test_an_upload_that_takes_longer_is_off_by_as_much(run: RunWriter) -> None:
     assert durations.median_deviation == pytest.approx(0.75 / 0.6298 - 1, rel=5e-3)
 
 
+def test_the_servers_part_of_a_duration_is_told_apart(run: RunWriter) -> None:
+    ended(run, 0.9, 0.75)
+    assert twin(run).durations.median_answer_s is None
+    run.upload("upload_complete", 0.85, 0, update_id=1, last_mono_s=103.8)
+    durations = twin(run).durations
+    assert durations.uploads[0].arrived_s == pytest.approx(0.65)
+    assert durations.median_answer_s == pytest.approx(0.1)
+
+
 def test_short_uploads_are_shown_and_do_not_count(run: RunWriter) -> None:
     ended(run, 0.3, 0.2, coded_bits=8 * 20_000, packets=2)
     durations = twin(run).durations

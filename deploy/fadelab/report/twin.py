@@ -95,7 +95,8 @@ def _durations(durations: UploadDurations) -> Markup:
         "Duration over formula",
         NONE if deviation is None else number(100 * deviation, "%"),
         f"off in the median of {plural(durations.compared, 'upload')} of more than "
-        f"{number(durations.least_packets)} wire packets",
+        f"{number(durations.least_packets)} wire packets; the server's answer took "
+        f"{number(durations.median_answer_s, 's')}",
         is_bad=deviation is not None and deviation > _BAND,
     )
 

@@ -26,6 +26,10 @@ _WHOLE = ("UPLOAD_STATUS_COMPLETE", "UPLOAD_STATUS_DUPLICATE")
 def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
     """Compare all uploads that were acknowledged in the contact that they were sent in."""
     links: dict[int, tuple[TwinLink, FormulaTwin]] = {}
+    taken = {
+        (int(number(event, "device")), event.get("task"), event.get("update_id")): event
+        for event in record.of("server", "upload_complete")
+    }
     found = []
     for event in record.of("agent", "upload_ended"):
         device = int(str(event["id"]))
@@ -34,23 +38,26 @@ def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
         if device not in links:
             link = timeline.link(device)
             links[device] = link, FormulaTwin(link.recorded_uplink(), resends=True)
-        compared = _compare(record, *links[device], event)
+        key = device, event.get("task"), event.get("update_id")
+        compared = _compare(record, *links[device], event, taken.get(key))
         if compared is not None:
             found.append(compared)
-    ratios = [
-        one.measured_s / one.formula_s
-        for one in found
-        if one.formula_s and one.wire_packets > LEAST_PACKETS
-    ]
+    long = [one for one in found if one.formula_s and one.wire_packets > LEAST_PACKETS]
+    ratios = [one.measured_s / one.formula_s for one in long if one.formula_s]
     return UploadDurations(
         least_packets=LEAST_PACKETS,
         compared=len(ratios),
-        median_deviation=(
-            statistics.median(abs(ratio - 1) for ratio in ratios) if ratios else None
+        median_deviation=_median([abs(ratio - 1) for ratio in ratios]),
+        median_ratio=_median(ratios),
+        median_answer_s=_median(
+            [one.measured_s - one.arrived_s for one in long if one.arrived_s is not None]
         ),
-        median_ratio=statistics.median(ratios) if ratios else None,
         uploads=found,
     )
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _was_whole(event: Event) -> bool:
@@ -64,7 +71,7 @@ def _was_whole(event: Event) -> bool:
 
 
 def _compare(
-    record: RunRecord, link: TwinLink, twin: FormulaTwin, event: Event
+    record: RunRecord, link: TwinLink, twin: FormulaTwin, event: Event, taken: Event | None
 ) -> UploadDuration | None:
     """Return an upload's durations; None if it took more than one contact."""
     assert record.start_mono_s is not None
@@ -81,5 +88,10 @@ def _compare(
         start_s=round(start_s, 6),
         wire_packets=int(np.ceil(message / TCP.payload_bytes)),
         measured_s=measured_s,
+        arrived_s=(
+            None
+            if taken is None or taken.get("last_mono_s") is None
+            else round(number(taken, "last_mono_s") - record.start_mono_s - start_s, 6)
+        ),
         formula_s=round(through_s - start_s, 6) if np.isfinite(through_s) else None,
     )

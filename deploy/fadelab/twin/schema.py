@@ -26,6 +26,9 @@ class UploadDuration(StrictModel):
     start_s: float = Field(description="When the sender began.")
     wire_packets: int = Field(description="TCP segments of a full MTU that the update makes.")
     measured_s: float = Field(description="From then to the acknowledgement of the last byte.")
+    arrived_s: float | None = Field(
+        description="From then to the last packet's arrival at the server; null if it did not say."
+    )
     formula_s: float | None = Field(
         description="What the recorded timeline's rate allows; null if it ends before."
     )
@@ -40,6 +43,10 @@ class UploadDurations(StrictModel):
         description="Median of |measured / formula - 1| over these; null if there are none."
     )
     median_ratio: float | None = Field(description="Median of measured / formula over these.")
+    median_answer_s: float | None = Field(
+        description="Median, over these, of the time from the last packet's arrival to the "
+        "acknowledgement: the server's work and the way back, which the formula leaves out."
+    )
     uploads: list[UploadDuration] = Field(description="All, small ones included.")
 
 
