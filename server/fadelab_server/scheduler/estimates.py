@@ -1,0 +1,144 @@
+"""What the bound assumes, estimated from what devices report: a few numbers for each local period.
+
+Bounds of DMA-FL (arXiv 2305.13503, assumptions 2 to 5, definition 2) are suprema; an estimate is the
+largest that was seen, and so a lower limit of the true one.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fadelab_server.scheduler.tensors import F64
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodReport:
+    """What a device measures during one local period."""
+
+    variability: float
+    """Largest ``||grad L(w, d) - grad L(w, d')|| / ||d - d'||`` over some pairs of samples (9)."""
+    data_variance: float
+    """``sum_d ||d - mean||^2 / (D - 1)``."""
+    gradient_sq: float
+    """Largest ``||grad F_i(w, d)||^2`` over some samples."""
+    regularised_gradient_sq: float
+    """Largest ``||grad F_R||^2`` over the steps."""
+    smoothness: float
+    """``||grad F_i(w) - grad F_i(w')|| / ||w - w'||`` between beginning and end of training (8)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured; ValueError says why."""
+        values = [getattr(self, name) for name in self.__slots__]
+        if not all(0 <= value < np.inf for value in values):
+            raise ValueError(f"a report holds finite numbers that are not negative; got {values}")
+
+
+@dataclass(frozen=True, slots=True)
+class Suprema:
+    """The largest of each quantity so far."""
+
+    variability: float = 0.0
+    gradient_sq: float = 0.0
+    regularised_gradient_sq: float = 0.0
+    smoothness: float = 0.0
+    reports: int = 0
+
+    def with_report(self, report: PeriodReport) -> "Suprema":
+        """Return the suprema with one more report."""
+        return replace(
+            self,
+            variability=max(self.variability, report.variability),
+            gradient_sq=max(self.gradient_sq, report.gradient_sq),
+            regularised_gradient_sq=max(
+                self.regularised_gradient_sq, report.regularised_gradient_sq
+            ),
+            smoothness=max(self.smoothness, report.smoothness),
+            reports=self.reports + 1,
+        )
+
+
+def mean_local_gradient(delta: F64, *, learning_rate: float, steps: int) -> F64:
+    """Return the mean of the gradients that local training followed: ``-delta / (eta e)``.
+
+    Args:
+        delta: local result minus the version that training began with.
+        learning_rate: eta.
+        steps: e.
+
+    """
+    gradient: F64 = -np.asarray(delta, dtype=np.float64) / (learning_rate * steps)
+    return gradient
+
+
+def dissimilarity(inner_products: F64) -> F64:
+    """Return ``||grad F - grad F_i||^2`` of every device, with ``grad F = sum_i grad F_i / I`` (10).
+
+    The inner products of the devices' gradients are all that is needed, and only one row of them
+    changes when a device's next update arrives (:func:`with_gradient`).
+
+    Args:
+        inner_products: ``<grad F_i, grad F_k>``, shape ``(devices, devices)``, of gradients at
+            one version, or at versions that are near each other.
+
+    Returns:
+        shape ``(devices,)``.
+
+    """
+    means = inner_products.mean(axis=1)
+    gaps: F64 = np.diag(inner_products) - 2 * means + means.mean()
+    # Rounding of nearly equal gradients must not give a negative square.
+    return np.maximum(gaps, 0.0)
+
+
+def with_gradient(inner_products: F64, gradients: F64, device: int) -> F64:
+    """Return the inner products after one device's gradient has changed.
+
+    Args:
+        inner_products: those before, shape ``(devices, devices)``.
+        gradients: of all devices, the changed one included, shape ``(devices, dimension)``.
+        device: whose is new.
+
+    """
+    changed = inner_products.copy()
+    row = gradients @ gradients[device]
+    changed[device, :] = row
+    changed[:, device] = row
+    return changed
+
+
+def drift_per_s(loss_before: float, loss_after: float, *, devices: int, elapsed_s: float) -> float:
+    """Return ``(F_i(w, D(t)) - F_i(w, D(t - dt))) / (I dt)``, the drift of (11) or (12).
+
+    Negative where the new data suit the model better. It is the mean over ``elapsed_s``; the
+    paper's seconds are ``elapsed_s = 1``.
+
+    Args:
+        loss_before: of one model on the local set at the beginning of the stretch.
+        loss_after: of the same model on the local set at its end.
+        devices: I, by which the global loss is divided.
+        elapsed_s: length of the stretch.
+
+    """
+    if elapsed_s <= 0:
+        raise ValueError(f"drift needs time to pass; got {elapsed_s} s")
+    return (loss_after - loss_before) / (devices * elapsed_s)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRates:
+    """Drift of one device and task, in loss per second: the largest of each stretch, forgotten slowly.
+
+    The bounds of (11) and (12) belong to a moment; what is expected of the next local period is the
+    last measurement, or what is left of larger ones before it.
+    """
+
+    idle_per_s: float = 0.0
+    active_per_s: float = 0.0
+
+    def with_measured(self, rate_per_s: float, *, active: bool, keep: float = 0.5) -> "DriftRates":
+        """Return the rates after a measurement; ``keep`` of the old one remains at least."""
+        if not 0 <= keep < 1:
+            raise ValueError(f"keep must be in [0, 1); got {keep}")
+        if active:
+            return replace(self, active_per_s=max(rate_per_s, keep * self.active_per_s, 0.0))
+        return replace(self, idle_per_s=max(rate_per_s, keep * self.idle_per_s, 0.0))
