@@ -17,7 +17,7 @@ variable has a closed form for given others (reconstructed here, not the paper's
 * e: quadratic.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,6 +102,7 @@ def period_cost(
     batch_size: F64,
     steps: F64,
     slot_s: F64 | float,
+    *,
     per_j: F64 | float | None = None,
 ) -> F64:
     """Return the cost above, infinite where computing takes longer than the slot; broadcasts.
@@ -135,6 +136,7 @@ def best_clock(
     batch_size: F64,
     steps: F64,
     slot_s: F64 | float,
+    *,
     per_j: F64 | float | None = None,
 ) -> F64:
     """Return the best f within its limits for given B and e."""
@@ -185,8 +187,8 @@ def best_choices(terms: PeriodTerms, slot_s: F64, per_j: F64) -> Choices:
     most = np.clip(np.floor(fitting), 1, terms.samples)
     wanted = np.concatenate([_batches_of_branches(terms, steps, slot_s, per_j), most[None]])
     batches = np.clip(np.concatenate([np.floor(wanted), np.ceil(wanted)]), 1, most)
-    clocks = best_clock(terms, batches, steps, slot_s, per_j)
-    costs = period_cost(terms, clocks, batches, steps, slot_s, per_j)
+    clocks = best_clock(terms, batches, steps, slot_s, per_j=per_j)
+    costs = period_cost(terms, clocks, batches, steps, slot_s, per_j=per_j)
     ways = costs.reshape(-1, len(slot_s))
     row, slots = np.argmin(ways, axis=0), np.arange(len(slot_s))
     batch, clock = batches.reshape(ways.shape)[row, slots], clocks.reshape(ways.shape)[row, slots]
@@ -222,14 +224,16 @@ def resources(
 ) -> Resources:
     """Return what given f, B and e cost."""
     cycles = terms.cycles_per_sample * steps * batch_size
-    one = (np.array(float(value)) for value in (cpu_hz, batch_size, steps))
+    cost = period_cost(
+        terms, np.array(cpu_hz), np.array(float(batch_size)), np.array(float(steps)), slot_s
+    )
     return Resources(
         cpu_hz=cpu_hz,
         batch_size=batch_size,
         steps=steps,
         compute_s=cycles / cpu_hz,
         compute_j=terms.capacitance_j_s2 * cycles * cpu_hz**2,
-        cost=float(period_cost(terms, *one, slot_s)),
+        cost=float(cost),
     )
 
 
@@ -256,7 +260,8 @@ def _free_batch(terms: PeriodTerms, cpu_hz: F64, per_j: F64) -> F64:
     least = np.maximum(per_sample, terms.noise_n / terms.samples**2)
     with np.errstate(invalid="ignore"):
         batch = np.sqrt(terms.noise_n / least)
-    return np.clip(np.nan_to_num(batch, nan=1.0), 1, terms.samples)
+    bounded: F64 = np.clip(np.nan_to_num(batch, nan=1.0), 1, terms.samples)
+    return bounded
 
 
 def _batches_of_branches(terms: PeriodTerms, steps: F64, slot_s: F64, per_j: F64) -> F64:
