@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.server.schedules import random_log
 
+from fadelab_proto.period_report import PeriodReport
 from fadelab_server.scheduler.bound import (
     CompletedPeriods,
     TaskConstants,
@@ -15,7 +16,6 @@ from fadelab_server.scheduler.bound import (
 )
 from fadelab_server.scheduler.estimates import (
     DriftRates,
-    PeriodReport,
     Suprema,
     dissimilarity,
     drift_per_s,

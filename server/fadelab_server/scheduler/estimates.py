@@ -8,29 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fadelab_proto.period_report import PeriodReport
 from fadelab_server.scheduler.tensors import F64
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodReport:
-    """What a device measures during one local period."""
-
-    variability: float
-    """Largest ``||grad L(w, d) - grad L(w, d')|| / ||d - d'||`` over some pairs of samples (9)."""
-    data_variance: float
-    """``sum_d ||d - mean||^2 / (D - 1)``."""
-    gradient_sq: float
-    """Largest ``||grad F_i(w, d)||^2`` over some samples."""
-    regularised_gradient_sq: float
-    """Largest ``||grad F_R||^2`` over the steps."""
-    smoothness: float
-    """``||grad F_i(w) - grad F_i(w')|| / ||w - w'||`` between beginning and end of training (8)."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be measured; ValueError says why."""
-        values = [getattr(self, name) for name in self.__slots__]
-        if not all(0 <= value < np.inf for value in values):
-            raise ValueError(f"a report holds finite numbers that are not negative; got {values}")
 
 
 @dataclass(frozen=True, slots=True)
