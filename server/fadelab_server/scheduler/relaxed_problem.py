@@ -91,7 +91,8 @@ def _bound(
     completed = completions(schedule.received, schedule.uploaded)
     total: complex = (completed.sum(axis=2) * each).sum()
     # The upload of a period stands in another column.
-    return total + (2 * idle * spent.upload_s * completed.sum(axis=1)).sum()
+    uploads: complex = (2 * idle * spent.upload_s * completed.sum(axis=1)).sum()
+    return total + uploads
 
 
 def schedules_of(instance: Instance, variables: F64) -> list[TaskSchedule]:
@@ -188,9 +189,11 @@ def _receptions(instance: Instance) -> tuple[F64, F64]:
 
 def _constraints(instance: Instance, variables: F64) -> F64:
     """Return (29b), (29c), (29h), (29m) and that aggregations complete receptions; at most 0."""
-    found, used_j, clocks = [], 0.0, 0.0
+    devices = instance.devices
+    found: list[F64] = []
+    used_j, clocks = np.zeros(1), np.zeros((1, 1))
     for task, schedule in zip(instance.tasks, schedules_of(instance, variables), strict=True):
-        spent = costs(schedule, task, instance.devices)
+        spent = costs(schedule, task, devices)
         found.append(spent.period_s.sum(axis=1) / task.window_s - 1)
         ends_s = (schedule.uploaded * np.cumsum(spent.period_s, axis=1)).sum(axis=0)
         found.append((ends_s[:-1] - ends_s[1:]) / float(task.window_s.max()))
@@ -198,6 +201,6 @@ def _constraints(instance: Instance, variables: F64) -> F64:
         found.append(1 - completed.sum(axis=(0, 1)))
         used_j = used_j + spent.device_j.sum(axis=1)
         clocks = clocks + schedule.cpu_hz
-    found.append(used_j / instance.devices.energy_budget_j - 1)
-    found.append((clocks / instance.devices.cpu_max_hz[:, None] - 1).reshape(-1))
+    found.append(used_j / devices.energy_budget_j - 1)
+    found.append((clocks / devices.cpu_max_hz[:, None] - 1).reshape(-1))
     return np.concatenate(found)
