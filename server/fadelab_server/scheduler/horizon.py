@@ -28,7 +28,7 @@ from fadelab_server.scheduler.tensors import F64
 _SLOTS = 48
 _FINER = 12
 _REFINEMENTS = 2
-_BISECTIONS = 24
+_BISECTIONS = 16
 _HIGHEST_PRESSURE = 1e15
 
 
@@ -226,7 +226,7 @@ def _around_the_limit(
     used_w, found = at(high)
     # Beyond the last of these prices energy is all that counts.
     while used_w > limit_w and high < _HIGHEST_PRESSURE:
-        low, more, high = high, found, 8 * high
+        low, more, high = high, found, 64 * high
         used_w, found = at(high)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2 if low == 0 else float(np.sqrt(low * high))
