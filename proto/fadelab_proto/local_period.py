@@ -1,9 +1,8 @@
 """Times and energies of a local period: waiting, downloading, computing, uploading.
 
-Equations (20) to (26) of Chang, Hosseinalipour, Chiang and Brinton, "Dynamic and multi-task
-asynchronous federated learning" (DMA-FL, arXiv 2305.13503). All functions take numbers or arrays
-and broadcast; the indicators R and U of the paper are the caller's (a period that does not take
-place has no steps).
+Equations (20) to (26) of Chang, Hosseinalipour, Chiang and Brinton, "Asynchronous multi-model
+dynamic federated learning over wireless networks" (DMA-FL, arXiv 2305.13503). All functions take
+numbers or arrays and broadcast; the indicators R and U of the paper are the caller's.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,8 @@ from fadelab_agent.drift_config import GrowingDrift, LabelShiftDrift, NoDrift, R
 from fadelab_agent.models import build_model
 from fadelab_agent.tasks import DataSetError, TaskData, load_task
 from fadelab_agent.training import FlatModel, train_locally
-from fadelab_agent.training.probes import local_loss, period_report
+from fadelab_agent.training.probes import drift_report, local_loss, period_report
+from fadelab_proto.period_report import DriftReport
 
 torch.set_num_threads(1)
 
@@ -155,6 +156,11 @@ def test_drift_is_what_the_loss_of_one_model_changes_by(data: TaskData, trained:
     outputs = trained(data.inputs(data.train_x[held.indices]))
     by_hand = float(data.loss(outputs, data.train_y[held.indices]).detach())
     assert losses[3] == pytest.approx(by_hand, rel=1e-5)
+    first, last = (local_set(SHIFT, own, at(n)) for n in (0, 3))
+    report = drift_report(trained, data, first, last, elapsed_s=3.0, active=False)
+    assert report == DriftReport(losses[0], losses[3], 3.0, active=False)
+    still = drift_report(trained, data, first, first, elapsed_s=3.0, active=True)
+    assert still.loss_after == still.loss_before
     turned = LocalSet(held.indices, 60.0)
     assert local_loss(trained, data, turned) != pytest.approx(losses[3], rel=1e-3)
 

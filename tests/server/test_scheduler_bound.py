@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.server.schedules import random_log
 
-from fadelab_proto.period_report import PeriodReport
+from fadelab_proto.period_report import DriftReport, PeriodReport
 from fadelab_server.scheduler.bound import (
     CompletedPeriods,
     TaskConstants,
@@ -19,6 +19,7 @@ from fadelab_server.scheduler.estimates import (
     Suprema,
     dissimilarity,
     drift_per_s,
+    drift_sums,
     mean_local_gradient,
     with_gradient,
 )
@@ -212,9 +213,28 @@ def test_suprema_keep_the_largest_of_each() -> None:
 
 
 def test_drift_is_loss_per_second_shared_among_devices() -> None:
-    assert drift_per_s(1.0, 1.6, devices=3, elapsed_s=2.0) == pytest.approx(0.1)
+    report = DriftReport(loss_before=1.0, loss_after=1.6, elapsed_s=2.0, active=True)
+    assert drift_per_s(report, devices=3) == pytest.approx(0.1)
     with pytest.raises(ValueError, match="time"):
-        drift_per_s(1.0, 1.6, devices=3, elapsed_s=0.0)
-    rates = DriftRates().with_measured(0.4, active=True).with_measured(0.1, active=True)
-    assert rates == DriftRates(idle_per_s=0.0, active_per_s=0.2)
-    assert rates.with_measured(-1.0, active=False).idle_per_s == 0.0
+        replace(report, elapsed_s=0.0)
+    with pytest.raises(ValueError, match="finite"):
+        replace(report, loss_after=np.nan)
+    rates = DriftRates().with_report(replace(report, loss_after=3.4), devices=3)
+    assert rates.active_per_s == pytest.approx(0.4)
+    # A smaller one is believed by and by.
+    assert rates.with_report(report, devices=3).active_per_s == pytest.approx(0.2)
+    better = replace(report, loss_after=0.0, active=False)
+    assert rates.with_report(better, devices=3).idle_per_s == 0.0
+    assert drift_sums(
+        [report, report, better, replace(better, loss_after=1.9)], devices=3
+    ) == pytest.approx((0.3, 0.4))
+
+
+def test_drifts_of_all_seconds_add_up_to_that_of_the_period() -> None:
+    """(13): one second after the other, while the loss only rises."""
+    losses = [1.0, 1.1, 1.4, 1.5, 2.1]
+    reports = [
+        DriftReport(before, after, 1.0, active=second >= 2)
+        for second, (before, after) in enumerate(itertools.pairwise(losses))
+    ]
+    assert sum(drift_sums(reports, devices=4)) == pytest.approx((2.1 - 1.0) / 4)

@@ -11,7 +11,7 @@ from fadelab_server.scheduler.horizon import DeviceOutlook, PlannedPeriod, TaskO
 from fadelab_server.scheduler.resources import PeriodTerms
 from fadelab_server.scheduler.tensors import completions, staleness
 
-DEVICES, TASKS, WINDOW_S, CAP = 3, 2, 15.0, 2
+DEVICES, TASKS, WINDOW_S, CAP = 3, 2, 12.0, 2
 
 
 def terms(device: int, task: int) -> PeriodTerms:
@@ -43,7 +43,7 @@ class Run:
     """What happens, moment after moment."""
 
     importance: tuple[float, ...] = (1.0,) * TASKS
-    budget_j: float = 1.2
+    budget_j: float = 1.0
     now_s: float = 0.0
     spent_j: np.ndarray = field(default_factory=lambda: np.zeros((DEVICES, TASKS)))
     steps: np.ndarray = field(default_factory=lambda: np.zeros(TASKS))
@@ -154,6 +154,6 @@ def test_importance_moves_aggregations_steps_and_energy(even: Run) -> None:
 
 
 def test_a_smaller_budget_means_fewer_aggregations(even: Run) -> None:
-    poor = Run(budget_j=0.5).to_the_end()
+    poor = Run(budget_j=0.4).to_the_end()
     assert sum(map(poor.versions, range(TASKS))) < sum(map(even.versions, range(TASKS)))
-    assert (poor.spent_j.sum(axis=1) <= 0.5).all()
+    assert (poor.spent_j.sum(axis=1) <= 0.4).all()

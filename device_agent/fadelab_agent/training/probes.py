@@ -9,7 +9,7 @@ from fadelab_agent.drift import LocalSet, rotated
 from fadelab_agent.partition import Indices
 from fadelab_agent.tasks import TaskData
 from fadelab_agent.training.flat import F32, FlatModel
-from fadelab_proto.period_report import PeriodReport
+from fadelab_proto.period_report import DriftReport, PeriodReport
 
 _BATCH = 256
 # Samples that look the same have no distance to divide by.
@@ -17,11 +17,7 @@ _SAME = 1e-6
 
 
 def local_loss(model: FlatModel, data: TaskData, local: LocalSet) -> float:
-    """Return the mean loss ``F_i(w, D(t))`` of the model's present parameters on a local set.
-
-    Two of these, before and after some time and at the same parameters, are what drift is: (11)
-    and (12).
-    """
+    """Return the mean loss ``F_i(w, D(t))`` of the model's present parameters on a local set."""
     view, total = rotated(data, local.rotation_deg), 0.0
     with torch.inference_mode():
         for first in range(0, len(local.indices), _BATCH):
@@ -29,6 +25,31 @@ def local_loss(model: FlatModel, data: TaskData, local: LocalSet) -> float:
             outputs = model(view.inputs(view.train_x[rows]))
             total += float(view.loss(outputs, view.train_y[rows])) * len(rows)
     return total / len(local.indices)
+
+
+def drift_report(
+    model: FlatModel,
+    data: TaskData,
+    before: LocalSet,
+    after: LocalSet,
+    *,
+    elapsed_s: float,
+    active: bool,
+) -> DriftReport:
+    """Measure what a stretch of time did to the loss of the model's present parameters: (11), (12).
+
+    Args:
+        model: of the task.
+        data: the task.
+        before: what the device held at the beginning of the stretch.
+        after: what it holds at its end.
+        elapsed_s: how long it was, in emulated seconds.
+        active: whether the device computed all the time, or never.
+
+    """
+    first = local_loss(model, data, before)
+    last = first if after.same_as(before) else local_loss(model, data, after)
+    return DriftReport(first, last, elapsed_s, active)
 
 
 def period_report(

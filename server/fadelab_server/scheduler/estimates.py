@@ -4,11 +4,12 @@ Bounds of DMA-FL (arXiv 2305.13503, assumptions 2 to 5, definition 2) are suprem
 largest that was seen, and so a lower limit of the true one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fadelab_proto.period_report import PeriodReport
+from fadelab_proto.period_report import DriftReport, PeriodReport
 from fadelab_server.scheduler.tensors import F64
 
 
@@ -85,22 +86,34 @@ def with_gradient(inner_products: F64, gradients: F64, device: int) -> F64:
     return changed
 
 
-def drift_per_s(loss_before: float, loss_after: float, *, devices: int, elapsed_s: float) -> float:
+def drift_per_s(report: DriftReport, *, devices: int) -> float:
     """Return ``(F_i(w, D(t)) - F_i(w, D(t - dt))) / (I dt)``, the drift of (11) or (12).
 
-    Negative where the new data suit the model better. It is the mean over ``elapsed_s``; the
-    paper's seconds are ``elapsed_s = 1``.
+    Negative where the new data suit the model better. It is the mean over the stretch; the paper's
+    stretches are seconds.
 
     Args:
-        loss_before: of one model on the local set at the beginning of the stretch.
-        loss_after: of the same model on the local set at its end.
+        report: of the stretch.
         devices: I, by which the global loss is divided.
-        elapsed_s: length of the stretch.
 
     """
-    if elapsed_s <= 0:
-        raise ValueError(f"drift needs time to pass; got {elapsed_s} s")
-    return (loss_after - loss_before) / (devices * elapsed_s)
+    return (report.loss_after - report.loss_before) / (devices * report.elapsed_s)
+
+
+def drift_sums(reports: Iterable[DriftReport], *, devices: int) -> tuple[float, float]:
+    """Return ``sum_t y_ID Delta_ID`` and ``sum_t y_AC Delta_AC`` (16) (17) of one local period.
+
+    The paper's drifts are upper bounds, and so none is below 0.
+
+    Args:
+        reports: of the period's stretches, in each of which the device only computed or never did.
+        devices: I.
+
+    """
+    sums = {False: 0.0, True: 0.0}
+    for report in reports:
+        sums[report.active] += max(0.0, drift_per_s(report, devices=devices)) * report.elapsed_s
+    return sums[False], sums[True]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +127,11 @@ class DriftRates:
     idle_per_s: float = 0.0
     active_per_s: float = 0.0
 
-    def with_measured(self, rate_per_s: float, *, active: bool, keep: float = 0.5) -> "DriftRates":
+    def with_report(self, report: DriftReport, *, devices: int, keep: float = 0.5) -> "DriftRates":
         """Return the rates after a measurement; ``keep`` of the old one remains at least."""
         if not 0 <= keep < 1:
             raise ValueError(f"keep must be in [0, 1); got {keep}")
-        if active:
+        rate_per_s = drift_per_s(report, devices=devices)
+        if report.active:
             return replace(self, active_per_s=max(rate_per_s, keep * self.active_per_s, 0.0))
         return replace(self, idle_per_s=max(rate_per_s, keep * self.idle_per_s, 0.0))

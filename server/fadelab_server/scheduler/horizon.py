@@ -25,10 +25,10 @@ from fadelab_server.scheduler.resources import (
 )
 from fadelab_server.scheduler.tensors import F64
 
-_SLOTS = 48
+_SLOTS = 32
 _FINER = 12
-_REFINEMENTS = 2
-_BISECTIONS = 16
+_REFINEMENTS = 1
+_BISECTIONS = 10
 _HIGHEST_PRESSURE = 1e15
 
 
