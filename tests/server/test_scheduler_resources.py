@@ -85,6 +85,22 @@ def test_a_slot_that_is_too_short_has_no_plan() -> None:
     assert (found.batch_size, found.steps) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning": -1.0},
+        {"per_j": np.nan},
+        {"idle_drift_per_s": -0.1},
+        {"cpu_min_hz": 2e5},
+        {"steps_min": 9},
+        {"samples": 0},
+    ],
+)
+def test_terms_without_an_optimum_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"must be|cannot be|at least"):
+        replace(some_terms(0), **change)
+
+
 def test_more_active_drift_means_less_computing() -> None:
     terms = replace(some_terms(1, per_j=1.0), idle_drift_per_s=0.05)
     times_s = [
@@ -217,3 +233,12 @@ def test_nothing_is_planned_when_window_or_energy_are_used_up() -> None:
     assert plan_device(replace(outlook(), left_s=0.4)) == (None,)
     assert plan_device(replace(outlook(), left_s=0.0)) == (None,)
     assert plan_device(outlook(left_j=1e-6)) == (None,)
+
+
+def test_a_task_that_nothing_is_lost_by_takes_only_what_is_left() -> None:
+    demand = Demand(np.array([1.0, 1.0]), np.array([0.5, 0.5]), np.array([1.0, 0.0]))
+    first_s, second_s = period_lengths_s(demand, limit_w=1.0)
+    assert first_s == pytest.approx(1.0, rel=1e-4)
+    assert second_s > 1e3
+    idle = Demand(np.array([1.0, 1.0]), np.array([0.5, 0.5]), np.zeros(2))
+    assert period_lengths_s(idle, limit_w=1.0) == pytest.approx([2.0, 2.0])

@@ -135,7 +135,7 @@ class _Course:
     @property
     def later(self) -> float:
         """Return kappa without drift while waiting, which is in the cost of resources already."""
-        return self.kappa - 2 * self.terms.learning * max(self.terms.idle_drift_per_s, 0.0)
+        return self.kappa - 2 * self.terms.learning * self.terms.idle_drift_per_s
 
     def best(self, pressure: float) -> tuple[float, Resources]:
         """Return length and resources that cost least if a watt costs so much.

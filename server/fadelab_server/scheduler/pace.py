@@ -70,7 +70,7 @@ def period_lengths_s(demand: Demand, *, limit_w: float) -> F64:
     if float((demand.energy_j / demand.busy_s).sum()) <= limit_w:
         return demand.busy_s.copy()
     # A task that nothing is lost by comes last, but must not divide by zero.
-    kappa = np.maximum(demand.delay_cost, 1e-12 * max(float(demand.delay_cost.max()), 1e-300))
+    kappa = np.maximum(demand.delay_cost, 1e-12 * (float(demand.delay_cost.max()) or 1.0))
     lengths_s = demand.busy_s.copy()
     free = demand.energy_j > 0
     while free.any():

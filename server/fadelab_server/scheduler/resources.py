@@ -54,6 +54,8 @@ class PeriodTerms:
         """Refuse what has no optimum; ValueError says why."""
         if not (self.learning >= 0 and self.per_j >= 0):
             raise ValueError("weights of learning and energy cannot be negative")
+        if not (self.idle_drift_per_s >= 0 and self.active_drift_per_s >= 0):
+            raise ValueError("drifts are upper bounds of what a loss may rise: at least 0")
         if not (0 < self.cpu_min_hz <= self.cpu_max_hz and 1 <= self.steps_min <= self.steps_max):
             raise ValueError("limits of clock and steps must be positive and in order")
         if self.samples < 1 or self.cycles_per_sample <= 0 or self.learning_rate <= 0:
