@@ -17,6 +17,7 @@ from fadelab.report.proof import proof
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
+from fadelab.report.twin import twin
 
 _SECTIONS = (
     heading,
@@ -29,6 +30,7 @@ _SECTIONS = (
     proof,
     fidelity,
     throughput,
+    twin,
     staleness,
     ledger,
     resume,

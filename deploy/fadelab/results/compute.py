@@ -25,6 +25,7 @@ from fadelab.results.schema import (
 )
 from fadelab.results.tasks import task_results
 from fadelab.results.validity import invalid_reasons
+from fadelab.twin.compute import formula_twin
 
 
 def compute_summary(run_dir: Path) -> Summary:
@@ -74,6 +75,7 @@ def compute_summary(run_dir: Path) -> Summary:
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
         contacts=contact_use(record),
+        twin=formula_twin(record),
     )
 
 

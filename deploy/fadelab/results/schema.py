@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
 
@@ -382,4 +383,7 @@ class Summary(StrictModel):
     start_up: StartUp
     contacts: ContactUse | None = Field(
         None, description="Null if devices do not upload once in each contact."
+    )
+    twin: TwinResult | None = Field(
+        None, description="The formula twin; null if devices do not upload once in each contact."
     )
