@@ -12,7 +12,11 @@ from fadelab_emulation.rate.cell_free.downlink import conjugate_beamforming_sinr
 from fadelab_emulation.rate.cell_free.estimation import ChannelEstimate, estimate_channels
 from fadelab_emulation.rate.cell_free.local_mmse import LocalMmse
 from fadelab_emulation.rate.cell_free.pilots import Pilots, assign_pilots
-from fadelab_emulation.rate.cell_free.uplink import maximum_ratio_sinr
+from fadelab_emulation.rate.cell_free.uplink import (
+    UplinkStatistics,
+    maximum_ratio_sinr,
+    uplink_statistics,
+)
 from fadelab_emulation.rate.receiver import ReceiverConfig
 from fadelab_emulation.scene import Scene
 
@@ -92,6 +96,16 @@ class CellFreeConfig(ReceiverConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class UplinkTerms:
+    """What all rates of the uplink follow from, given the devices' powers."""
+
+    statistics: UplinkStatistics
+    bandwidth_hz: float
+    data_share: float
+    """Share of the symbols that carry the uplink's data."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """Rates, and what they are the answer to."""
 
@@ -99,6 +113,7 @@ class _Answer:
     uplink_power_w: FloatArray
     downlink_power_w: float
     rates: LinkRates
+    estimate: ChannelEstimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +175,29 @@ class CellFree:
             estimate, downlink_power_w / self.noise_w, full_power(estimate)
         )
         rates = LinkRates(10 * np.log10(up), self._rate_bps(up), self._rate_bps(down))
-        self._answer = _Answer(channel.gain, uplink_power_w.copy(), downlink_power_w, rates)
+        self._answer = _Answer(
+            channel.gain, uplink_power_w.copy(), downlink_power_w, rates, estimate
+        )
         return rates
+
+    def uplink_terms(self, full_power_w: float) -> UplinkTerms | None:
+        """Return the terms of the uplink's SINRs as they were last asked for.
+
+        None before that, and with combining lp_mmse, whose SINRs have no such terms. May be called
+        from any thread.
+
+        Args:
+            full_power_w: the power of coefficient 1.
+
+        """
+        answer, config = self._answer, self._config
+        if answer is None or config.combining != "mr":
+            return None
+        return UplinkTerms(
+            uplink_statistics(answer.estimate, full_power_w / self.noise_w),
+            config.bandwidth_hz,
+            self._scale_bps / config.bandwidth_hz,
+        )
 
     def _estimate(self, channel: Channel) -> ChannelEstimate:
         config = self._config
