@@ -6,9 +6,9 @@ upload. Baselines are settings: of ``power_control``, of ``upload`` (``dense`` i
 and of ``innovation`` (LAQ and AQUILA, lazy or not).
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fadelab.methods.base import MethodPieces, UpdatesConfig
 from fadelab_agent.lazy_config import InnovationConfig
@@ -20,6 +20,7 @@ from fadelab_server.rounds.config import (
     CellFreeAllocationConfig,
     MinMaxConfig,
     PowerControlConfig,
+    check_budgets,
 )
 
 
@@ -45,6 +46,11 @@ class EmqMethod(UpdatesConfig):
     error_memory: bool = Field(
         default=False, description="Keep what was not sent for the next update."
     )
+
+    @model_validator(mode="after")
+    def _budgets_are_given(self) -> Self:
+        check_budgets(self.power_control, self.budget)
+        return self
 
     def pieces(self) -> MethodPieces:
         """Return the server's and the devices' parts."""

@@ -1,8 +1,8 @@
 """How a server allocates in rounds, as an experiment file names it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fadelab_proto.config import StrictModel
 
@@ -85,6 +85,15 @@ class BudgetConfig(StrictModel):
     )
 
 
+def check_budgets(power_control: PowerControlConfig, budget: BudgetConfig) -> None:
+    """Raise ValueError where a power control needs budgets that are not given."""
+    if isinstance(power_control, SqpBudgetConfig) and None in (budget.energy_j, budget.latency_s):
+        raise ValueError(
+            "power_control is sqp_budget, which looks at what is left of both budgets: give "
+            "budget: {energy_j: ..., latency_s: ...}"
+        )
+
+
 class CellFreeAllocationConfig(StrictModel):
     """Power coefficients of all devices of a cell-free uplink, decided once for each round."""
 
@@ -96,6 +105,11 @@ class CellFreeAllocationConfig(StrictModel):
         description="Whether powers hold until the round is over, or are decided anew for the "
         "others whenever a device has finished.",
     )
+
+    @model_validator(mode="after")
+    def _budgets_are_given(self) -> Self:
+        check_budgets(self.power_control, self.budget)
+        return self
 
 
 AllocationConfig = CellFreeAllocationConfig
