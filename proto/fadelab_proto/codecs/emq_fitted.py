@@ -15,6 +15,8 @@ from fadelab_proto.codecs.emq_choice import coarsest_within_error, finest_within
 
 _FINEST = (7, 8)
 """Exponent and mantissa bits of the longest code."""
+_SAMPLES = 1 << 12
+"""Entries that a vector is judged by: a device does it for every update, for some 80 codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class EmqWithinError:
     ) -> Encoding:
         """Choose the bits, then write the vector."""
         try:
-            codec = coarsest_within_error(vector, self.nmse, adaptive=self.adaptive)
+            codec = coarsest_within_error(
+                vector, self.nmse, adaptive=self.adaptive, samples=_SAMPLES
+            )
         except CodecError:
             codec = _finest(adaptive=self.adaptive)
         return codec.encode(vector, max_payload_bytes=max_payload_bytes, generator=generator)
@@ -62,7 +66,9 @@ class EmqWithinBits:
         self, vector: F32, *, max_payload_bytes: int, generator: np.random.Generator
     ) -> Encoding:
         """Choose the bits, then write the vector."""
-        codec = finest_within_bits(vector, self._bits(len(vector)), adaptive=self.adaptive)
+        codec = finest_within_bits(
+            vector, self._bits(len(vector)), adaptive=self.adaptive, samples=_SAMPLES
+        )
         return codec.encode(vector, max_payload_bytes=max_payload_bytes, generator=generator)
 
     def estimate_bits(self, dimension: int, *, max_payload_bytes: int) -> int:

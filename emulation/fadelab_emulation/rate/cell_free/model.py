@@ -31,6 +31,12 @@ class CellFreeConfig(ReceiverConfig):
     bandwidth_hz: float = Field(
         default=20e6, gt=0, le=10e9, description="The band that all devices share."
     )
+    downlink_bandwidth_hz: float | None = Field(
+        default=None,
+        gt=0,
+        le=10e9,
+        description="The downlink's band, with the noise of the uplink's; the same when left out.",
+    )
     noise_figure_db: float = Field(
         default=7.0, ge=0, le=30, description="Noise that the receiver adds."
     )
@@ -142,6 +148,8 @@ class CellFree:
         self._config = config
         used = 1 - config.pilot_length / config.coherence_length
         self._scale_bps = config.bandwidth_hz * config.data_share * used
+        down_hz = config.downlink_bandwidth_hz or config.bandwidth_hz
+        self._scale_down_bps = self._scale_bps * down_hz / config.bandwidth_hz
         self._pilots: Pilots | None = None
         self._pilots_since_s = 0.0
         self._answer: _Answer | None = None
@@ -174,7 +182,11 @@ class CellFree:
         down = conjugate_beamforming_sinr(
             estimate, downlink_power_w / self.noise_w, full_power(estimate)
         )
-        rates = LinkRates(10 * np.log10(up), self._rate_bps(up), self._rate_bps(down))
+        rates = LinkRates(
+            10 * np.log10(up),
+            _rate_bps(self._scale_bps, up),
+            _rate_bps(self._scale_down_bps, down),
+        )
         self._answer = _Answer(
             channel.gain, uplink_power_w.copy(), downlink_power_w, rates, estimate
         )
@@ -230,8 +242,9 @@ class CellFree:
             held = self._uplink = _UplinkSinr(t_s, uplink_power_w.copy(), sinr)
         return held.sinr
 
-    def _rate_bps(self, sinr: FloatArray) -> FloatArray:
-        return np.maximum(self._scale_bps * np.log2(1 + sinr), MIN_RATE_BPS)
+
+def _rate_bps(scale_bps: float, sinr: FloatArray) -> FloatArray:
+    return np.maximum(scale_bps * np.log2(1 + sinr), MIN_RATE_BPS)
 
 
 def _has_passed(period_s: float | None, since_s: float, t_s: float) -> bool:
