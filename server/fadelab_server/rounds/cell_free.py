@@ -54,6 +54,7 @@ class CellFreeAllocator:
         self._spending = Spending(config.budget)
         self._start: F64 | None = None
         self._cost: RoundCost | None = None
+        self._version = 0
 
     async def decide(
         self, version: int, reports: Mapping[int, Report], arrived: Mapping[int, float]
@@ -68,6 +69,7 @@ class CellFreeAllocator:
         in_force_bps = await self._access.set_powers(powers_w)
         planned = _on_links(allocation, load, uplink, powers_w)
         now_s = self._clock.now_s()
+        self._version = version
         if self._cost is None:
             self._cost = RoundCost(planned_s=planned.round_s, planned_j=planned.round_j, load=load)
         self._cost.powers_changed(powers_w, load.bits > 0, now_s)
@@ -102,6 +104,7 @@ class CellFreeAllocator:
         self._log.write(
             "upload_metered",
             device=device,
+            version=self._version,
             upload_s=round(upload_s, 6),
             upload_j=upload_j,
         )

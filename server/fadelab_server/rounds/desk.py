@@ -140,10 +140,14 @@ class ReportDesk:
         try:
             await self._allocator.between_rounds()
         except AllocationError as error:
-            self._stop(str(error))
+            self._fail(error)
         finally:
             self._settling = None
         self._look()
+
+    def _fail(self, error: AllocationError) -> None:
+        self._log.write("allocation_failed", reason=str(error))
+        self._stop(str(error))
 
     def end(self) -> None:
         """Answer all who wait: the run is over."""
@@ -181,7 +185,7 @@ class ReportDesk:
         try:
             grants = await self._allocator.decide(version, reports, arrived)
         except AllocationError as error:
-            self._stop(str(error))
+            self._fail(error)
             return
         finally:
             self._deciding = None
