@@ -76,9 +76,7 @@ def test_a_device_goes_on_with_its_means_only_if_it_keeps_them(kept: bool) -> No
 def test_local_training_grows_from_update_to_update() -> None:
     config = training(local_steps=2, growth=3, longest=7)
     assert [config.steps_for(100, update) for update in (0, 1, 2, 3, 9)] == [2, 2, 5, 7, 7]
-    epochs = TrainingConfig(
-        local_epochs=1, batch_size=10, learning_rate=0.1, growth=1, longest=12
-    )
+    epochs = TrainingConfig(local_epochs=1, batch_size=10, learning_rate=0.1, growth=1, longest=12)
     assert [epochs.steps_for(40, update) for update in (1, 2, 30)] == [4, 8, 48]
 
 

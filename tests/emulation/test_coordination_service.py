@@ -96,9 +96,7 @@ def test_all_rates_change_together_and_are_the_formula_s(tmp_path: Path) -> None
             / (np.array(report.own_interference) * share + cross @ share + np.array(report.noise))
         )
         rates = report.bandwidth_hz * report.data_share * np.log2(1 + sinr)
-        np.testing.assert_allclose(
-            reply.rate_up_bps, np.maximum(rates, MIN_RATE_BPS), rtol=1e-6
-        )
+        np.testing.assert_allclose(reply.rate_up_bps, np.maximum(rates, MIN_RATE_BPS), rtol=1e-6)
         assert reply.rate_up_bps[4] == MIN_RATE_BPS
 
     on_the_plane(tmp_path, scenario, CELL_FREE)

@@ -13,6 +13,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.events import EventLog
 from fadelab_server.rounds.base import AllocationError, Grant, Report
 from fadelab_server.rounds.desk import ReportDesk
+from fadelab_server.signal import Signal
 
 LONG_S = 10.0
 
@@ -29,6 +30,8 @@ class NotingAllocator:
     decisions: list[tuple[int, set[int], dict[int, float]]] = field(default_factory=list)
     uploads: list[tuple[int, float]] = field(default_factory=list)
     closed: bool = False
+    news: Signal = field(default_factory=Signal)
+    """Of decisions."""
 
     async def decide(
         self, version: int, reports: Mapping[int, Report], arrived: Mapping[int, float]
@@ -36,6 +39,7 @@ class NotingAllocator:
         if self.failure is not None:
             raise AllocationError(self.failure)
         self.decisions.append((version, set(reports), dict(arrived)))
+        self.news.notify()
         power_w = float(len(self.decisions))
         return {
             device: Grant(0.0 if device in self.mute else power_w, 1e6, 2.0, {"share": 0.5})
@@ -62,6 +66,7 @@ class Counter:
         self.roster = frozenset({0, 1})
         self.version = 0
         self.stops: list[str] = []
+        self.stopped = asyncio.Event()
         self.excused: list[frozenset[int]] = []
         self.desk = ReportDesk(
             allocator,
@@ -70,7 +75,7 @@ class Counter:
             arrived=lambda device: 0.25,
             takes_silence=takes_silence,
             log=log,
-            stop=self.stops.append,
+            stop=self.stop,
             excused=lambda: self.excused.append(self.desk.silenced),
         )
 
@@ -79,6 +84,10 @@ class Counter:
             update_id=1, base_version=self.version, numbers=numbers or {"bits": 100.0}
         )
         return asyncio.create_task(self.desk.report(request, device))
+
+    def stop(self, reason: str) -> None:
+        self.stops.append(reason)
+        self.stopped.set()
 
     def publish(self) -> None:
         self.version += 1
@@ -209,8 +218,7 @@ def test_others_get_new_powers_when_one_has_finished(tmp_path: Path, again: bool
     async def scenario(counter: Counter) -> None:
         await asyncio.gather(counter.ask(0), counter.ask(1))
         counter.desk.finished(0, 12.5)
-        while len(allocator.decisions) < 1 + again:
-            await asyncio.sleep(0)
+        await allocator.news.changed_since(again)
         assert allocator.uploads == [(0, 12.5)]
         # Nobody is left to decide for.
         counter.desk.finished(1, 13.0)
@@ -225,8 +233,7 @@ def test_others_get_new_powers_when_one_has_finished(tmp_path: Path, again: bool
 def test_the_run_ends_where_nothing_can_be_allocated_or_a_budget_is_spent(tmp_path: Path) -> None:
     async def fails(counter: Counter) -> None:
         waiting = [counter.ask(0), counter.ask(1)]
-        while not counter.stops:
-            await asyncio.sleep(0)
+        await counter.stopped.wait()
         assert counter.stops == ["no radio"]
         counter.desk.end()
         for answer in await asyncio.gather(*waiting):
