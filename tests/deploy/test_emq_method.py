@@ -17,6 +17,7 @@ from fadelab.methods import EmqMethod, MethodConfig, MethodPieces
 from fadelab.report.rounds import round_plans as report_rounds
 from fadelab.results.record import RunRecord
 from fadelab.results.rounds import round_plans
+from fadelab.sweep.plan import load_plan
 from fadelab_agent.lazy_config import AquilaRuleConfig
 from fadelab_agent.policy import DenseConfig
 from fadelab_server.config import FedAvgConfig, LazyConfig
@@ -153,3 +154,8 @@ def test_runs_without_planned_rounds_have_no_such_part(tmp_path: Path) -> None:
     run = RunWriter(tmp_path)
     run.write("server", 0.0, "run_started", start_mono_s=START_S)
     assert round_plans(RunRecord.load(tmp_path)) is None
+
+
+def test_the_sweeps_of_the_examples_are_sound() -> None:
+    assert len(load_plan(QUICK.with_name("sweep-main-pairs.yaml")).runs) == 18
+    assert len(load_plan(QUICK.with_name("sweep-power-control.yaml")).runs) == 630
