@@ -51,11 +51,26 @@ def build_desk(
             clock=clock,
             log=log,
         ),
-        roster=lambda: task.roster,
+        roster=lambda: expected_reports(task, uploads),
         newest=lambda: task.store.newest.number,
         arrived=arrived,
         takes_silence=task.rule.takes_silence,
         log=log,
         stop=stop,
         excused=excused,
+    )
+
+
+def expected_reports(
+    task: TaskState, uploads: Mapping[tuple[int, int], UpdateAssembly]
+) -> frozenset[int]:
+    """Return the devices that have an update of this round to report.
+
+    After a restart of the server, some have uploaded already or are about to: they report no more.
+    """
+    newest = task.store.newest.number
+    return frozenset(
+        device
+        for device in task.roster
+        if (0, device) not in uploads and task.refuse(device=device, base_version=newest) is None
     )

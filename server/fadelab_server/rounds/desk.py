@@ -17,7 +17,7 @@ class ReportDesk:
 
     Args:
         allocator: decides.
-        roster: returns the devices whose updates the round still has to wait for or has.
+        roster: returns the devices that must have reported before the round is decided.
         newest: returns the version that the round trains from.
         arrived: returns the share of a device's update that has arrived.
         takes_silence: whether the aggregation rule counts who sends nothing; if not, rounds do not
