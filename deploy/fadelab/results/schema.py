@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fadelab.results.round_schema import RoundPlans
+from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
 
@@ -386,4 +387,7 @@ class Summary(StrictModel):
     )
     rounds: RoundPlans | None = Field(
         None, description="Null if the server gave devices nothing before they uploaded."
+    )
+    twin: TwinResult | None = Field(
+        None, description="The formula twin; null if devices do not upload once in each contact."
     )
