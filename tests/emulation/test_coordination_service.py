@@ -15,6 +15,7 @@ from tests.emulation.loop_bench import TICK_S, bench
 
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.coordination_service import CoordinationService
+from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.radio_service import LinkBoard
 from fadelab_emulation.rate.base import MIN_RATE_BPS
 from fadelab_emulation.world import RadioWorld
@@ -49,10 +50,19 @@ async def served(folder: Path, radio: dict[str, Any]) -> AsyncIterator[Plane]:
     with bench(folder, devices=DEVICES, source=world) as made:
         board = LinkBoard(DEVICES, TICK_S, POWER_W)
         asyncio_loop = asyncio.get_running_loop()
-        made.loop._on_powers = lambda powers: asyncio_loop.call_soon_threadsafe(
-            board.take_powers, powers
-        )
-        made.loop._on_tick = lambda tick: asyncio_loop.call_soon_threadsafe(board.post, tick)
+        begun = asyncio.Event()
+
+        def post(tick: LinkTick) -> None:
+            board.post(tick)
+            begun.set()
+
+        def on_tick(tick: LinkTick) -> None:
+            asyncio_loop.call_soon_threadsafe(post, tick)
+
+        def on_powers(powers_w: dict[int, float]) -> None:
+            asyncio_loop.call_soon_threadsafe(board.take_powers, powers_w)
+
+        made.loop._on_tick, made.loop._on_powers = on_tick, on_powers
         server = grpc.aio.server(options=server_options())
         service = CoordinationService(
             board, made.loop, uplink=world.uplink_terms, full_power_w=POWER_W
@@ -64,11 +74,15 @@ async def served(folder: Path, radio: dict[str, Any]) -> AsyncIterator[Plane]:
         driving = threading.Thread(target=made.loop.run)
         driving.start()
         made.loop.begin(made.clock.time_s)
-        async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
-            yield Plane(world, pb_grpc.CoordinationStub(channel), made.ticks)
-        made.loop.stop()
-        await asyncio.to_thread(driving.join)
-        await server.stop(None)
+        try:
+            # Statistics are those of a tick: there are none before the first.
+            await begun.wait()
+            async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
+                yield Plane(world, pb_grpc.CoordinationStub(channel), made.ticks)
+        finally:
+            made.loop.stop()
+            await asyncio.to_thread(driving.join)
+            await server.stop(None)
 
 
 def on_the_plane(
