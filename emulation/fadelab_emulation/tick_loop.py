@@ -115,8 +115,12 @@ class TickLoop:
 
         Where the source refuses, a ``power_refused`` event says why.
         """
+        self.request_powers({device: power_w})
+
+    def request_powers(self, powers_w: dict[int, float]) -> None:
+        """Change several devices' powers, all in the same tick."""
         with self._lock:
-            self._powers[device] = power_w
+            self._powers.update(powers_w)
 
     def call(self, action: Callable[[], None]) -> None:
         """Have ``action`` carried out in the loop's thread, to which the back-end belongs."""

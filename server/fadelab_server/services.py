@@ -9,6 +9,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_server.federation import Federation
 from fadelab_server.gatekeeper import Gatekeeper
+from fadelab_server.rounds.desk import refused_report
 from fadelab_server.sessions import JoinRefusedError, Session
 
 _MAX_DEVICES_IN_STATUS = 64
@@ -76,6 +77,22 @@ class FederationService(pb_grpc.FederationServicer):
                 yield directive
         finally:
             self._federation.stream_closed(session)
+
+    async def ReportUpdate(  # noqa: N802
+        self,
+        request: pb.UpdateReport,
+        context: grpc.aio.ServicerContext[pb.UpdateReport, pb.UpdateAllocation],  # noqa: ARG002
+    ) -> pb.UpdateAllocation:
+        """Answer with what the device is given, once its round is decided."""
+        federation = self._federation
+        session = federation.sessions.find(request.session)
+        if session is None:
+            return pb.UpdateAllocation(
+                status=pb.ALLOCATION_STATUS_REFUSED_SESSION, reason="unknown session: join first"
+            )
+        if request.task_index not in session.samples:
+            return refused_report(f"the device does not train task {request.task_index}")
+        return await federation.desk.report(request, session.device)
 
     async def _directives(self, session: Session) -> AsyncIterator[pb.Directive]:
         sent: list[pb.Directive] = []

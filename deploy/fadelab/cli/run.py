@@ -194,6 +194,13 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
             f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
             + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
         )
+    if (rounds := summary.rounds) is not None:
+        table.add_row(
+            "rounds",
+            f"{rounds.power_control}: planned {rounds.planned_j:.3g} J in {rounds.planned_s:.3g} s, "
+            f"measured {rounds.measured_j:.3g} J in {rounds.measured_s:.3g} s; "
+            f"ended: {rounds.stop_reason}",
+        )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fadelab.methods.afl import AflMethod
 from fadelab.methods.base import MethodPieces
+from fadelab.methods.emq import EmqMethod
 from fadelab.methods.fedasync import FedAsyncMethod
 from fadelab.methods.fedavg import FedAvgMethod
 from fadelab.methods.fedbuff import FedBuffMethod
@@ -14,6 +15,7 @@ from fadelab.methods.mads import MadsMethod
 
 __all__ = [
     "AflMethod",
+    "EmqMethod",
     "FedAsyncMethod",
     "FedAvgMethod",
     "FedBuffMethod",
@@ -24,6 +26,6 @@ __all__ = [
 ]
 
 MethodConfig = Annotated[
-    FedAvgMethod | FedAsyncMethod | LazyMethod | AflMethod | FedBuffMethod | MadsMethod,
+    FedAvgMethod | FedAsyncMethod | LazyMethod | AflMethod | FedBuffMethod | MadsMethod | EmqMethod,
     Field(discriminator="name"),
 ]

@@ -12,6 +12,7 @@ from fadelab_proto.codecs.config import SignModulusConfig, SignOnlyConfig
 from fadelab_proto.config import StrictModel
 from fadelab_proto.substitutes import ConstantModulus, MeanModulus, SubstituteConfig
 from fadelab_server.config import AggregationConfig
+from fadelab_server.rounds.config import AllocationConfig
 
 CutUpdates = Literal["resume", "keep", "discard", "substitute"]
 """What becomes of an update that the end of a contact window cuts: the next window goes on where this
@@ -31,6 +32,8 @@ class MethodPieces:
     innovation: InnovationConfig | None = None
     contacts: ContactConfig | None = None
     """How devices behave that train between contacts; None for those that take turns."""
+    allocation: AllocationConfig | None = None
+    """What the server gives devices in each round, once they have told of their updates."""
 
 
 class UpdatesConfig(StrictModel):

@@ -12,6 +12,7 @@ from fadelab.results.devices import device_results
 from fadelab.results.ledger import Ledger, add_ledgers
 from fadelab.results.links import links_result
 from fadelab.results.record import RunRecord, number
+from fadelab.results.rounds import round_plans
 from fadelab.results.schema import (
     ConnectivityTotals,
     DeviceResult,
@@ -75,6 +76,7 @@ def compute_summary(run_dir: Path) -> Summary:
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
         contacts=contact_use(record),
+        rounds=round_plans(record),
         twin=formula_twin(record),
     )
 

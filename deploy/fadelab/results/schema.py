@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fadelab.results.round_schema import RoundPlans
 from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
@@ -383,6 +384,9 @@ class Summary(StrictModel):
     start_up: StartUp
     contacts: ContactUse | None = Field(
         None, description="Null if devices do not upload once in each contact."
+    )
+    rounds: RoundPlans | None = Field(
+        None, description="Null if the server gave devices nothing before they uploaded."
     )
     twin: TwinResult | None = Field(
         None, description="The formula twin; null if devices do not upload once in each contact."
