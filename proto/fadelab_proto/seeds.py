@@ -21,6 +21,7 @@ class Stream(IntEnum):
     TRAINING = 6
     CODEC = 7
     DOWNLINK = 8
+    RECEPTION = 9
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:
