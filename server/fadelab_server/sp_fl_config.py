@@ -49,10 +49,9 @@ AllocationConfig = Literal["equal", "power", "bandwidth", "full", "signs_first"]
 is the signs' as soon as there is something to stand in for moduli."""
 
 
-class SpFlConfig(StrictModel):
+class SpFlSettings(StrictModel):
     """Synchronous rounds in which signs and moduli arrive, or do not, each for themselves."""
 
-    kind: Literal["sp_fl"] = "sp_fl"
     packets: Literal["split", "joint", "signs"] = Field(
         "split",
         description="Signs and moduli count apart; or an update counts only if both arrived; or "
@@ -169,3 +168,9 @@ class SpFlConfig(StrictModel):
     def needs_channels(self) -> bool:
         """Whether the server must know and divide the radio's resources."""
         return self.loss != "error_free"
+
+
+class SpFlConfig(SpFlSettings):
+    """The same as an aggregation rule."""
+
+    kind: Literal["sp_fl"] = "sp_fl"

@@ -11,6 +11,7 @@ from fadelab.methods.fedavg import FedAvgMethod
 from fadelab.methods.fedbuff import FedBuffMethod
 from fadelab.methods.lazy import LazyMethod
 from fadelab.methods.mads import MadsMethod
+from fadelab.methods.sp_fl import SpFlMethod
 
 __all__ = [
     "AflMethod",
@@ -21,9 +22,16 @@ __all__ = [
     "MadsMethod",
     "MethodConfig",
     "MethodPieces",
+    "SpFlMethod",
 ]
 
 MethodConfig = Annotated[
-    FedAvgMethod | FedAsyncMethod | LazyMethod | AflMethod | FedBuffMethod | MadsMethod,
+    FedAvgMethod
+    | FedAsyncMethod
+    | LazyMethod
+    | AflMethod
+    | FedBuffMethod
+    | MadsMethod
+    | SpFlMethod,
     Field(discriminator="name"),
 ]

@@ -31,6 +31,8 @@ class MethodPieces:
     innovation: InnovationConfig | None = None
     contacts: ContactConfig | None = None
     """How devices behave that train between contacts; None for those that take turns."""
+    reports: bool = False
+    """Whether devices report each update's figures first, and send within the round's time."""
 
 
 class UpdatesConfig(StrictModel):
