@@ -314,7 +314,9 @@ class Agent:
                 compute_lock=lock,
             )
             if config.reports:
-                return RoundLoop(terms, parts, channel=channel, break_off=self._breaks_off(ways))
+                return RoundLoop(
+                    terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways)
+                )
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
             return TrainerLoop(terms, parts, lazy=_lazy(config, work, log))

@@ -14,6 +14,7 @@ from fadelab_agent.spool import Spooled
 from fadelab_agent.terms import DeviceTerms, TaskParts
 from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.uplink import UploadOutcome
+from fadelab_agent.upload_ways import UploadWays
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import rounds_pb2
 
@@ -27,6 +28,7 @@ class RoundLoop(TrainerLoop):
         terms: what holds for every update.
         parts: what it works with.
         channel: the data plane, without a mark.
+        ways: where packets of each class go.
         break_off: ends the connections that packet classes have to themselves, with what waits in
             their buffers: the next round must not begin with the last one's bytes.
 
@@ -38,10 +40,12 @@ class RoundLoop(TrainerLoop):
         parts: TaskParts,
         *,
         channel: grpc.aio.Channel,
+        ways: UploadWays,
         break_off: Callable[[], None],
     ) -> None:
         super().__init__(terms, parts)
         self._negotiation = Negotiation(channel, parts)
+        self._ways = ways
         self._break_off = break_off
 
     async def _resume(self) -> int:
@@ -62,6 +66,12 @@ class RoundLoop(TrainerLoop):
             return pb.UPLOAD_STATUS_UNSPECIFIED
         prepared = await self._delivery.prepare(
             encoding, update_id=self._update_number, base_version=model.version
+        )
+        self._ways.pace(
+            {
+                pb.PACKET_CLASS_SIGN: plan.sign_rate_bps,
+                pb.PACKET_CLASS_MODULUS: plan.modulus_rate_bps,
+            }
         )
         await self._clock.sleep_until(plan.begin_mono_s)
         return await self._deliver_until(prepared, plan.end_mono_s)

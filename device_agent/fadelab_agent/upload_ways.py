@@ -101,6 +101,12 @@ class UploadWays:
         """The DSCPs of connections that packet classes have to themselves."""
         return tuple(dscp for dscp in self._calls if dscp)
 
+    def pace(self, rates_bps: Mapping[int, float]) -> None:
+        """Keep datagrams of these classes to layer-2 rates from now on; 0 is the link's own."""
+        for lane in self._lanes:
+            for way in lane.datagrams:
+                way.sender.fixed_rate_bps = rates_bps.get(way.packet_class) or None
+
     def call(self, dscp: int) -> Call:
         """Open an upload stream on the connection with this mark."""
         return self._calls[dscp](wait_for_ready=True)

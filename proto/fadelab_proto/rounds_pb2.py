@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x61\x64\x65lab_proto/rounds.proto\x12\nfadelab.v1\":\n\x13\x43ompensationRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\"p\n\x10\x43ompensationPart\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\x08\x63onstant\x18\x03 \x01(\x01H\x00\x12\x11\n\x07payload\x18\x04 \x01(\x0cH\x00\x12\r\n\x05\x63odec\x18\x05 \x01(\rB\x08\n\x06moduli\"P\n\x11ModulusStatistics\x12\x0e\n\x06\x65nergy\x18\x01 \x01(\x02\x12\x0f\n\x07overlap\x18\x02 \x01(\x02\x12\x1a\n\x12quantiser_variance\x18\x03 \x01(\x02\"\x82\x01\n\x0bRoundReport\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12/\n\x06moduli\x18\x04 \x01(\x0b\x32\x1d.fadelab.v1.ModulusStatisticsH\x00\x42\x0c\n\nstatistics\"n\n\tRoundPlan\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.RoundStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x65gin_mono_s\x18\x03 \x01(\x01\x12\x12\n\nend_mono_s\x18\x04 \x01(\x01*\xae\x01\n\x0bRoundStatus\x12\x1c\n\x18ROUND_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11ROUND_STATUS_SEND\x10\x01\x12\x17\n\x13ROUND_STATUS_SILENT\x10\x02\x12\x15\n\x11ROUND_STATUS_OVER\x10\x03\x12 \n\x1cROUND_STATUS_UNKNOWN_SESSION\x10\x04\x12\x18\n\x14ROUND_STATUS_REFUSED\x10\x05\x32\x98\x01\n\x06Rounds\x12T\n\x11\x46\x65tchCompensation\x12\x1f.fadelab.v1.CompensationRequest\x1a\x1c.fadelab.v1.CompensationPart0\x01\x12\x38\n\x06Report\x12\x17.fadelab.v1.RoundReport\x1a\x15.fadelab.v1.RoundPlanb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x61\x64\x65lab_proto/rounds.proto\x12\nfadelab.v1\":\n\x13\x43ompensationRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\"p\n\x10\x43ompensationPart\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\x08\x63onstant\x18\x03 \x01(\x01H\x00\x12\x11\n\x07payload\x18\x04 \x01(\x0cH\x00\x12\r\n\x05\x63odec\x18\x05 \x01(\rB\x08\n\x06moduli\"P\n\x11ModulusStatistics\x12\x0e\n\x06\x65nergy\x18\x01 \x01(\x02\x12\x0f\n\x07overlap\x18\x02 \x01(\x02\x12\x1a\n\x12quantiser_variance\x18\x03 \x01(\x02\"\x82\x01\n\x0bRoundReport\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\r\x12/\n\x06moduli\x18\x04 \x01(\x0b\x32\x1d.fadelab.v1.ModulusStatisticsH\x00\x42\x0c\n\nstatistics\"\x9f\x01\n\tRoundPlan\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.RoundStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x65gin_mono_s\x18\x03 \x01(\x01\x12\x12\n\nend_mono_s\x18\x04 \x01(\x01\x12\x15\n\rsign_rate_bps\x18\x05 \x01(\x01\x12\x18\n\x10modulus_rate_bps\x18\x06 \x01(\x01*\xae\x01\n\x0bRoundStatus\x12\x1c\n\x18ROUND_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11ROUND_STATUS_SEND\x10\x01\x12\x17\n\x13ROUND_STATUS_SILENT\x10\x02\x12\x15\n\x11ROUND_STATUS_OVER\x10\x03\x12 \n\x1cROUND_STATUS_UNKNOWN_SESSION\x10\x04\x12\x18\n\x14ROUND_STATUS_REFUSED\x10\x05\x32\x98\x01\n\x06Rounds\x12T\n\x11\x46\x65tchCompensation\x12\x1f.fadelab.v1.CompensationRequest\x1a\x1c.fadelab.v1.CompensationPart0\x01\x12\x38\n\x06Report\x12\x17.fadelab.v1.RoundReport\x1a\x15.fadelab.v1.RoundPlanb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fadelab_proto.rounds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUNDSTATUS']._serialized_start=544
-  _globals['_ROUNDSTATUS']._serialized_end=718
+  _globals['_ROUNDSTATUS']._serialized_start=594
+  _globals['_ROUNDSTATUS']._serialized_end=768
   _globals['_COMPENSATIONREQUEST']._serialized_start=42
   _globals['_COMPENSATIONREQUEST']._serialized_end=100
   _globals['_COMPENSATIONPART']._serialized_start=102
@@ -41,8 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODULUSSTATISTICS']._serialized_end=296
   _globals['_ROUNDREPORT']._serialized_start=299
   _globals['_ROUNDREPORT']._serialized_end=429
-  _globals['_ROUNDPLAN']._serialized_start=431
-  _globals['_ROUNDPLAN']._serialized_end=541
-  _globals['_ROUNDS']._serialized_start=721
-  _globals['_ROUNDS']._serialized_end=873
+  _globals['_ROUNDPLAN']._serialized_start=432
+  _globals['_ROUNDPLAN']._serialized_end=591
+  _globals['_ROUNDS']._serialized_start=771
+  _globals['_ROUNDS']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

@@ -190,6 +190,8 @@ class RoundPlan(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     BEGIN_MONO_S_FIELD_NUMBER: _builtins.int
     END_MONO_S_FIELD_NUMBER: _builtins.int
+    SIGN_RATE_BPS_FIELD_NUMBER: _builtins.int
+    MODULUS_RATE_BPS_FIELD_NUMBER: _builtins.int
     status: Global___RoundStatus.ValueType
     """What the device does."""
     reason: _builtins.str
@@ -198,6 +200,11 @@ class RoundPlan(_message.Message):
     """Monotonic second of the server's machine at which uploads begin."""
     end_mono_s: _builtins.float
     """And at which what is incomplete counts as lost; 0 without a deadline."""
+    sign_rate_bps: _builtins.float
+    """Layer-2 rates at which datagrams of signs and of moduli are sent, in bit/s; 0 leaves them to the
+    device.
+    """
+    modulus_rate_bps: _builtins.float
     def __init__(
         self,
         *,
@@ -205,10 +212,12 @@ class RoundPlan(_message.Message):
         reason: _builtins.str = ...,
         begin_mono_s: _builtins.float = ...,
         end_mono_s: _builtins.float = ...,
+        sign_rate_bps: _builtins.float = ...,
+        modulus_rate_bps: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_mono_s", b"begin_mono_s", "end_mono_s", b"end_mono_s", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_mono_s", b"begin_mono_s", "end_mono_s", b"end_mono_s", "modulus_rate_bps", b"modulus_rate_bps", "reason", b"reason", "sign_rate_bps", b"sign_rate_bps", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

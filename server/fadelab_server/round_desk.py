@@ -90,6 +90,9 @@ class RoundDesk:
         plan = _plan(pb.ROUND_STATUS_SEND, "")
         plan.begin_mono_s = opened.begin_s
         plan.end_mono_s = opened.end_s if math.isfinite(opened.end_s) else 0.0
+        if self._config.loss == "datagram":
+            rates = [bits / self._config.deadline_s for bits in self._wire_bits()]
+            plan.sign_rate_bps, plan.modulus_rate_bps = rates
         return plan
 
     def _present(self, version: int) -> _Round:

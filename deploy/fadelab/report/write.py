@@ -14,6 +14,7 @@ from fadelab.report.markup import Markup, tag
 from fadelab.report.model import Run
 from fadelab.report.overview import heading, key_figures, marks, verdict
 from fadelab.report.proof import proof
+from fadelab.report.sp_fl import sp_fl
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
@@ -26,6 +27,7 @@ _SECTIONS = (
     learning,
     timeline,
     field_map,
+    sp_fl,
     proof,
     fidelity,
     throughput,

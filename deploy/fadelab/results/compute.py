@@ -23,6 +23,7 @@ from fadelab.results.schema import (
     Totals,
     UpdateCounts,
 )
+from fadelab.results.sp_fl import sp_fl_rounds
 from fadelab.results.tasks import task_results
 from fadelab.results.validity import invalid_reasons
 
@@ -74,6 +75,7 @@ def compute_summary(run_dir: Path) -> Summary:
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
         contacts=contact_use(record),
+        sp_fl=sp_fl_rounds(record),
     )
 
 
