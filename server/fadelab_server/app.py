@@ -18,7 +18,6 @@ from fadelab_proto.codecs import accelerate
 from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
-from fadelab_server.aggregation import SpFl
 from fadelab_server.cell import Cell
 from fadelab_server.config import ServerConfig
 from fadelab_server.datagram_intake import DatagramIntake
@@ -30,6 +29,7 @@ from fadelab_server.round_desk import RoundDesk
 from fadelab_server.round_service import RoundService
 from fadelab_server.scheduling import prefer_throughput
 from fadelab_server.services import FederationService, OperatorService
+from fadelab_server.sp_fl_config import SpFlConfig
 from fadelab_server.transfer import TransferService
 
 # How long devices get to hear that the run is over: those out of contact cannot hear it at all.
@@ -102,12 +102,13 @@ class Server:
 
     def _add_rounds(self, server: grpc.aio.Server) -> None:
         """Let devices report before their uploads, where the rule asks for that."""
-        federation, socket = self.federation, self._config.radio_socket
-        indices = [i for i, task in enumerate(federation.tasks) if isinstance(task.rule, SpFl)]
-        if not indices:
+        federation, rule = self.federation, self._config.aggregation
+        if not isinstance(rule, SpFlConfig):
             return
-        self._cell = None if socket is None else Cell(socket)
-        desks = {index: RoundDesk(federation, index, self._cell) for index in indices}
+        if rule.needs_channels and self._config.radio_socket is not None:
+            self._cell = Cell(self._config.radio_socket)
+        tasks = range(len(federation.tasks))
+        desks = {index: RoundDesk(federation, index, self._cell) for index in tasks}
         rounds_grpc.add_RoundsServicer_to_server(RoundService(federation, desks), server)
 
     async def run_until_over(self) -> None:

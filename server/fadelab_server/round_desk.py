@@ -9,7 +9,7 @@ import numpy as np
 
 from fadelab_proto import rounds_pb2 as pb
 from fadelab_server.aggregation.sp_fl import SpFl
-from fadelab_server.allocator.sp_fl_link import PacketLinks, Shares
+from fadelab_server.allocator.sp_fl_link import Fading, PacketLinks, Shares
 from fadelab_server.allocator.sp_fl_round import RoundDecision, UpdateFigures, decide_round
 from fadelab_server.allocator.uplink import F64
 from fadelab_server.cell import Cell, CellError, Channels, FixedLoads
@@ -157,8 +157,14 @@ class RoundDesk:
             sign_bits=sign_bits / channels.efficiency,
             modulus_bits=modulus_bits / channels.efficiency,
             access=config.access,
-            fading="common" if config.packets == "joint" else config.fading,
+            fading=self._fading,
         )
+
+    @property
+    def _fading(self) -> Fading:
+        if self._config.loss == "datagram":
+            return "independent"  # each datagram is lost for itself
+        return "common" if self._config.packets == "joint" else self._config.fading
 
     def _wire_bits(self) -> tuple[float, float]:
         config, dimension = self._config, self._task.spec.dimension
@@ -173,7 +179,7 @@ class RoundDesk:
                 decision.devices,
                 decision.shares,
                 access=config.access,
-                fading="common" if config.packets == "joint" else config.fading,
+                fading=self._fading,
                 loads=loads if config.loss == "datagram" else None,
             )
         await self._federation.allot(

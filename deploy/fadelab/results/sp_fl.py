@@ -19,9 +19,9 @@ def sp_fl_rounds(record: RunRecord) -> SpFlRounds | None:
     signs = [pair for event in rounds for pair in _pairs(event, "predicted_sign", "arrived_sign")]
     # Moduli were predicted given the signs; without these they do not count.
     moduli = [
-        pair
+        (predicted, arrived / sign)
         for event in rounds
-        for pair, sign in zip(
+        for (predicted, arrived), sign in zip(
             _pairs(event, "predicted_modulus", "arrived_modulus"),
             _numbers(event, "arrived_sign"),
             strict=True,
