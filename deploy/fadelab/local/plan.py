@@ -121,7 +121,7 @@ class RunPlan:
             listen=SERVER,
             datagram_listen=SERVER if experiment.transport.classes.datagrams() else None,
             operator_socket=self.operator_socket,
-            radio_socket=self.radio_socket if pieces.reports else None,
+            radio_socket=self.radio_socket if pieces.divides_radio else None,
             events_dir=self.events_dir,
             checkpoint_dir=self.run_dir / "checkpoints",
             devices=experiment.devices.count,

@@ -33,6 +33,8 @@ class MethodPieces:
     """How devices behave that train between contacts; None for those that take turns."""
     reports: bool = False
     """Whether devices report each update's figures first, and send within the round's time."""
+    divides_radio: bool = False
+    """Whether the server divides the radio's resources, for which it needs the radio plane."""
 
 
 class UpdatesConfig(StrictModel):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.methods.base import MethodPieces
 from fadelab_agent.policy import FixedCodecConfig
 from fadelab_agent.routes import ClassRoutes
@@ -44,6 +45,22 @@ class SpFlMethod(SpFlSettings):
             error_memory=False,
             cut_updates="keep",
             reports=True,
+            divides_radio=self.needs_channels,
+        )
+
+
+def check_one_machine(method: object) -> None:
+    """Refuse a method whose server divides the radio's resources where it cannot reach the radio.
+
+    Raises:
+        FadelabError: USAGE.
+
+    """
+    if isinstance(method, SpFlMethod) and method.needs_channels:
+        raise FadelabError(
+            ExitCode.USAGE,
+            "method sp_fl has the server divide the radio's resources, which it reaches on one "
+            "machine only: run the experiment locally, or with method.loss error_free",
         )
 
 
