@@ -121,9 +121,12 @@ class RoundDesk:
                 decision = None
             opened = self._opened()
             present.opened.set_result(opened)
-            await self._over(present.version, opened.end_s)
-            if decision is not None:
-                self._log(present.version, decision)
+            try:
+                await self._over(present.version, opened.end_s)
+            finally:
+                # The version that ends the run ends this, too: its round is told of all the same.
+                if decision is not None and self._task.store.newest.number > present.version:
+                    self._log(present.version, decision)
         except (CellError, CheckpointError) as error:
             self._federation.stop(str(error))
 

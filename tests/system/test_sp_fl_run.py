@@ -60,6 +60,6 @@ def test_losses_drawn_from_the_formula_leave_nothing_on_the_way(run: Run) -> Non
     assert found["rounds"] == 3
     assert found["loss"] == "bernoulli"
     # What was drawn away had arrived all the same.
-    ends = events(ended.run_dir, "upload_ended")
-    done = [end for end in ends if end["status"] == "UPLOAD_STATUS_COMPLETE"]
-    assert len(done) == 12
+    taken = events(ended.run_dir, "upload_complete")
+    assert len(taken) == found["updates"]
+    assert all(own["packets"] == own["packets_announced"] for own in taken)

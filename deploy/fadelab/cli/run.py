@@ -21,7 +21,8 @@ from fadelab.images.ready import images_for_run
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
-from fadelab.results.schema import ClassArrivals, Summary, TaskResult
+from fadelab.results.schema import Summary, TaskResult
+from fadelab.results.sp_fl_schema import ClassArrivals
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 

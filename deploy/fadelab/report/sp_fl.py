@@ -3,7 +3,8 @@
 from fadelab.report.markup import Cell, Markup, card, table, tag
 from fadelab.report.model import Run
 from fadelab.report.units import NONE, number
-from fadelab.results.schema import ClassArrivals, ClassTraffic
+from fadelab.results.schema import ClassTraffic
+from fadelab.results.sp_fl_schema import ClassArrivals
 
 _MODES = {
     "deadline": "what is incomplete at the deadline is lost; the links' rates follow the channel",

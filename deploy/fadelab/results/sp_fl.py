@@ -4,7 +4,7 @@ import math
 
 from fadelab.methods import SpFlMethod
 from fadelab.results.record import Event, RunRecord
-from fadelab.results.schema import ClassArrivals, SpFlRounds
+from fadelab.results.sp_fl_schema import ClassArrivals, SpFlRounds
 
 _Z = 1.96
 """Standard deviations on either side that hold 95 % of a normal distribution."""
