@@ -24,6 +24,22 @@ class ModulusFigures:
     """Squared error of its coded moduli; 0 if none are sent."""
 
 
+def with_signs(update: F32, generator: np.random.Generator) -> F32:
+    """Return an update in which zeros have a sign, drawn at random.
+
+    Alone, a sign says what the entry is to be moved by. An entry of 0 has none: if they all were
+    plus, whatever stands in for lost moduli would add up over devices and rounds. The smallest
+    normal number in the place of 0 changes nothing where moduli arrive.
+    """
+    zeros = np.flatnonzero(update == 0)
+    if not len(zeros):
+        return update
+    signed = update.copy()
+    tiny = np.finfo(np.float32).tiny
+    signed[zeros] = np.where(generator.random(len(zeros)) < 0.5, -tiny, tiny)
+    return signed
+
+
 def modulus_figures(update: F32, encoding: Encoding, compensation: F32 | None) -> ModulusFigures:
     """Return an update's figures.
 

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_agent.delivery import RETRY_PAUSE_S
+from fadelab_agent.membership import RefusedError
 from fadelab_agent.modulus_statistics import ModulusFigures
 from fadelab_agent.terms import TaskParts
 from fadelab_proto import codecs
@@ -12,6 +13,8 @@ from fadelab_proto import rounds_pb2 as pb
 from fadelab_proto import rounds_pb2_grpc as pb_grpc
 
 F32 = NDArray[np.float32]
+# Asking again would not help: the server has no rounds for this task.
+_FINAL = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class Negotiation:
@@ -35,6 +38,7 @@ class Negotiation:
 
         Raises:
             CodecError: if the server sent what is not of the format that it names.
+            RefusedError: if it has no rounds for this task.
 
         """
         while True:
@@ -64,7 +68,12 @@ class Negotiation:
         return np.maximum(moduli, 0) if found else None
 
     async def report(self, version: int, figures: ModulusFigures) -> pb.RoundPlan:
-        """Return what the server decides; it answers when all devices have reported."""
+        """Return what the server decides; it answers when all devices have reported.
+
+        Raises:
+            RefusedError: if the server takes no such reports.
+
+        """
         while True:
             assignment = self._membership.assignment(self._work.name)
             report = pb.RoundReport(
@@ -82,6 +91,8 @@ class Negotiation:
             except grpc.aio.AioRpcError as error:
                 await self._pause("report", error)
                 continue
+            if plan.status == pb.ROUND_STATUS_REFUSED:
+                raise RefusedError(plan.reason)
             if plan.status != pb.ROUND_STATUS_UNKNOWN_SESSION:
                 return plan
             # The membership notices the same loss and joins again; take its new session.
@@ -89,5 +100,7 @@ class Negotiation:
 
     async def _pause(self, what: str, error: grpc.aio.AioRpcError) -> None:
         cause = f"{error.code().name}: {error.details()}"
+        if error.code() in _FINAL:
+            raise RefusedError(cause) from None
         self._log.write("negotiation_interrupted", what=what, cause=cause)
         await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_agent.downlink import Model
-from fadelab_agent.modulus_statistics import ModulusFigures, modulus_figures
+from fadelab_agent.modulus_statistics import ModulusFigures, modulus_figures, with_signs
 from fadelab_agent.negotiation import Negotiation
 from fadelab_agent.spool import Spooled
 from fadelab_agent.terms import DeviceTerms, TaskParts
@@ -17,8 +17,11 @@ from fadelab_agent.uplink import UploadOutcome
 from fadelab_agent.upload_ways import UploadWays
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import rounds_pb2
+from fadelab_proto.seeds import Stream, generator
 
 F32 = NDArray[np.float32]
+_ZEROS = 1
+"""Key of the draws that give zeros a sign, beside those of the codec."""
 
 
 class RoundLoop(TrainerLoop):
@@ -56,6 +59,7 @@ class RoundLoop(TrainerLoop):
         self, waiting: F32, model: Model, fetched_s: float
     ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
+        waiting = with_signs(waiting, self._draws())
         codec = self._decide(waiting, fetched_s)
         encoding = self._delivery.encode(codec, waiting, self._update_number)
         compensation = await self._negotiation.compensation()
@@ -75,6 +79,10 @@ class RoundLoop(TrainerLoop):
         )
         await self._clock.sleep_until(plan.begin_mono_s)
         return await self._deliver_until(prepared, plan.end_mono_s)
+
+    def _draws(self) -> np.random.Generator:
+        terms, task = self._terms, self._membership.assignment(self._work.name).task_index
+        return generator(terms.seed, Stream.CODEC, terms.device, task, self._update_number, _ZEROS)
 
     async def _deliver_until(self, prepared: Spooled, end_s: float) -> pb.UploadStatus.ValueType:
         """Send until the server has all, or the time is over; 0 is no limit."""

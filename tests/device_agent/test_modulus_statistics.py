@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fadelab_agent.modulus_statistics import modulus_figures
+from fadelab_agent.modulus_statistics import modulus_figures, with_signs
 from fadelab_proto.codecs import SignModulus, SignOnly
 
 
@@ -29,3 +29,16 @@ def test_signs_alone_have_no_coded_moduli_and_nothing_stands_in_without_compensa
     encoding = SignOnly().encode(update, max_payload_bytes=512, generator=np.random.default_rng(1))
     found = modulus_figures(update, encoding, None)
     assert (found.energy, found.overlap, found.quantiser_variance) == (5.0, 0.0, 0.0)
+
+
+def test_zeros_get_signs_that_cancel_and_nothing_else_changes() -> None:
+    update = np.zeros(10_000, dtype=np.float32)
+    update[::4] = np.random.default_rng(2).normal(size=2500)
+    signed = with_signs(update, np.random.default_rng(1))
+    np.testing.assert_array_equal(signed[::4], update[::4])
+    np.testing.assert_allclose(signed, update, atol=1e-37)
+    rest = np.delete(signed, np.s_[::4])
+    assert (rest != 0).all()
+    # 7500 fair coins: six standard deviations.
+    assert abs(np.sign(rest).sum()) < 6 * 7500**0.5
+    assert not (update[1::4]).any()
