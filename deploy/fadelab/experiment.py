@@ -7,6 +7,7 @@ from typing import Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fadelab.allocations import check_allocation
 from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.methods import MethodConfig, SpFlMethod
@@ -164,6 +165,11 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _contacts_end(self) -> Self:
         contacts = self.method.pieces().contacts
+        if contacts is not None and self.training.growth:
+            raise ValueError(
+                "training.growth is for methods with rounds; with contacts, devices train as long "
+                "as there is none"
+            )
         endless = isinstance(self.radio, RadioConfig) and isinstance(
             self.radio.contact, AlwaysConfig
         )
@@ -181,6 +187,7 @@ class Experiment(StrictModel):
         check_losses(self.transport.classes, self.method.pieces())
         if isinstance(self.method, SpFlMethod):
             check_links(self.method, self.radio, self.transport.classes)
+        check_allocation(self.method.pieces(), self.radio, self.devices.count)
         return self
 
 

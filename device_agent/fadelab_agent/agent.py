@@ -33,6 +33,7 @@ from fadelab_agent.state_dir import StateDir
 from fadelab_agent.terms import DeviceTerms, TaskParts
 from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.trust import AgentTrust, ServerDoor, read_token
+from fadelab_agent.update_reports import UpdateReports
 from fadelab_agent.uplink import Uplink
 from fadelab_agent.upload_ways import UploadWays, open_ways
 from fadelab_agent.work import TaskWork
@@ -88,6 +89,11 @@ class AgentConfig(StrictModel):
     )
     substitute: SubstituteConfig | None = Field(
         None, description="As in the server's configuration."
+    )
+    reports_updates: bool = Field(
+        default=False,
+        description="Tell the server of every update before it is uploaded, and wait for what the "
+        "round gives it; only for servers that allocate.",
     )
     gives_up: bool = Field(
         default=False,
@@ -153,6 +159,10 @@ class AgentConfig(StrictModel):
         if self.contact is not None and self.innovation is not None:
             raise ValueError(
                 "innovations are sent in rounds: contact and innovation exclude each other"
+            )
+        if self.contact is not None and self.reports_updates:
+            raise ValueError(
+                "updates are reported in rounds: contact and reports_updates exclude each other"
             )
         if self.contact is None and isinstance(self.policy, MadsConfig):
             raise ValueError("the policy mads decides at the beginning of a contact: give contact")
@@ -319,7 +329,12 @@ class Agent:
                 )
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
-            return TrainerLoop(terms, parts, lazy=_lazy(config, work, log))
+            reports = (
+                UpdateReports(channel, membership, task=work.name, clock=clock, log=log)
+                if config.reports_updates
+                else None
+            )
+            return TrainerLoop(terms, parts, lazy=_lazy(config, work, log), reports=reports)
 
         return [loop(work) for work in self._works]
 

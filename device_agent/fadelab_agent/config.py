@@ -160,15 +160,29 @@ PartitionConfig = Annotated[
 ]
 
 
+OptimiserName = Literal["sgd", "adadelta", "adam", "rmsprop", "adagrad"]
+
+
 class TrainingConfig(StrictModel):
     """How a device trains before it uploads: give ``local_steps`` or ``local_epochs``.
 
     ``proximal`` is mu in the term mu/2 ||w - w0||^2 that ties the device to the model it
     downloaded (FedProx; DMA-FL equation 3, where it is called rho). ``weight_decay`` adds
     weight_decay/2 ||w||^2. A batch is never larger than what the device holds.
+
+    ``decay`` is that of the mean of squares and ``epsilon`` what is added to it (0.95 and 1e-6 for
+    AdaDelta, 0.999 and 1e-8 for Adam, 0.99 and 1e-8 for RMSProp; Adagrad has 1e-10 alone, and SGD
+    neither). With ``optimiser_state: keep`` a device goes on with what its optimiser knew when the
+    last update ended; its means then belong to another model. ``growth`` is added to the local
+    steps or epochs with every update, up to ``longest``.
     """
 
-    optimiser: Literal["sgd"] = "sgd"
+    optimiser: OptimiserName = "sgd"
+    decay: float | None = Field(default=None, gt=0, lt=1)
+    epsilon: PositiveFloat | None = None
+    optimiser_state: Literal["reset", "keep"] = "reset"
+    growth: int = Field(default=0, ge=0)
+    longest: PositiveInt | None = None
     local_steps: PositiveInt | None = None
     local_epochs: PositiveInt | None = None
     batch_size: PositiveInt
@@ -183,19 +197,55 @@ class TrainingConfig(StrictModel):
             raise ValueError("give either local_steps or local_epochs, not both and not neither")
         return self
 
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        takes = {
+            "momentum": ("sgd", "adam"),
+            "decay": ("adadelta", "adam", "rmsprop"),
+            "epsilon": ("adadelta", "adam", "rmsprop", "adagrad"),
+        }
+        for name, optimisers in takes.items():
+            if getattr(self, name) and self.optimiser not in optimisers:
+                raise ValueError(
+                    f"{name} has no effect with the optimiser {self.optimiser}; it is for "
+                    f"{', '.join(optimisers)}"
+                )
+        if (self.growth > 0) != (self.longest is not None):
+            raise ValueError("give growth and longest together, or neither")
+        return self
+
+    def decay_or(self, usual: float) -> float:
+        """Return the decay of the mean of squares, the usual one if none is given."""
+        return usual if self.decay is None else self.decay
+
+    def epsilon_or(self, usual: float) -> float:
+        """Return what is added to the mean of squares, the usual number if none is given."""
+        return usual if self.epsilon is None else self.epsilon
+
+    def _length(self, first: int, update: int) -> int:
+        """Return the steps or epochs of update 1, 2, ... that begin with ``first``."""
+        if self.longest is None:
+            return first
+        return max(first, min(self.longest, first + self.growth * max(0, update - 1)))
+
     def batch_for(self, samples: int) -> int:
         """Return the batch size of a device that holds ``samples`` samples."""
         return min(self.batch_size, samples)
 
-    def steps_for(self, samples: int) -> int:
+    def steps_for(self, samples: int, update: int = 1) -> int:
         """Return the local steps of one update on a device that holds ``samples`` samples.
 
         An epoch has as many steps as there are whole batches, at least one.
+
+        Args:
+            samples: that the device holds.
+            update: the device's count of its updates, from 1.
+
         """
         if self.local_steps is not None:
-            return self.local_steps
+            return self._length(self.local_steps, update)
         assert self.local_epochs is not None
-        return self.local_epochs * max(1, samples // self.batch_for(samples))
+        return self._length(self.local_epochs, update) * max(1, samples // self.batch_for(samples))
 
 
 class ComputeConfig(StrictModel):

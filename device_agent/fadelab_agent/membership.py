@@ -21,7 +21,7 @@ _RETRY_PAUSE_S = 0.5
 _MOST_FORGOTTEN = 5
 """Challenges in a row that the server may have forgotten before the device believes its refusal."""
 # Asking again would not help: the server does not understand the request, or does not want it.
-_FINAL = (
+FINAL_ERRORS = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNIMPLEMENTED,
@@ -137,7 +137,7 @@ class Membership:
                 await self._answer_challenge()
                 reply = await self._stub.Join(self._request, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _FINAL:
+                if error.code() in FINAL_ERRORS:
                     raise RefusedError(f"{error.code().name}: {error.details()}") from None
                 self._log.write("join_failed", cause=f"{error.code().name}: {error.details()}")
                 await self._clock.sleep_until(self._clock.now_s() + _RETRY_PAUSE_S)

@@ -13,10 +13,12 @@ from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.obtaining import ModelSource
 from fadelab_agent.policy import Observation
 from fadelab_agent.terms import DeviceTerms, TaskParts
+from fadelab_agent.update_reports import Allotted, UpdateReports
 from fadelab_agent.uplink import UploadOutcome
+from fadelab_agent.wire_size import wire_bits
 from fadelab_agent.work import Trained
 from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.codecs import Codec
+from fadelab_proto.codecs import Codec, Encoding
 
 F32 = NDArray[np.float32]
 
@@ -27,11 +29,17 @@ class TrainerLoop:
     Args:
         parts: what it works with.
         lazy: decides which updates are sent, where the memory is one of innovations.
+        reports: tells the server of updates before they are uploaded, where it allocates.
 
     """
 
     def __init__(
-        self, terms: DeviceTerms, parts: TaskParts, *, lazy: LazyUpload | None = None
+        self,
+        terms: DeviceTerms,
+        parts: TaskParts,
+        *,
+        lazy: LazyUpload | None = None,
+        reports: UpdateReports | None = None,
     ) -> None:
         self._terms = terms
         self._work = parts.work
@@ -43,6 +51,7 @@ class TrainerLoop:
         self._log = parts.log
         self._compute_lock = parts.compute_lock
         self._lazy = lazy
+        self._reports = reports
         self._source = ModelSource(terms, parts)
         self._delivery = Delivery(terms, parts, lazy=lazy)
         self._update_number = 0
@@ -63,7 +72,7 @@ class TrainerLoop:
             fetched_s = self._clock.now_s()
             self._update_number += 1
             trained = await self._train(model)
-            status = await self._send(self._memory.add(trained.delta), model, fetched_s)
+            status = await self._send(self._memory.add(trained.delta), model, trained, fetched_s)
             if status == pb.UPLOAD_STATUS_REFUSED_BASE_VERSION:
                 # A server that was restarted may have lost its last version, and publish it anew.
                 trained_version = -1
@@ -109,7 +118,7 @@ class TrainerLoop:
         return trained
 
     async def _send(
-        self, waiting: F32, model: Model, fetched_s: float
+        self, waiting: F32, model: Model, trained: Trained, fetched_s: float
     ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
         codec = self._decide(waiting, fetched_s)
@@ -118,10 +127,36 @@ class TrainerLoop:
             encoding = self._lazy.consider(
                 waiting, encoding, model=model.vector, update_id=self._update_number
             )
+        allotted = None
+        if self._reports is not None:
+            allotted = await self._report(self._reports, encoding, model, trained)
+            if allotted is None:
+                return pb.UPLOAD_STATUS_REFUSED_RULE
+            if not allotted.power_w and encoding.chunks:
+                if self._lazy is None:
+                    return pb.UPLOAD_STATUS_DISCARDED
+                encoding = Encoding((), 0)
         prepared = await self._delivery.prepare(
             encoding, update_id=self._update_number, base_version=model.version
         )
-        return await self._delivery.deliver(prepared, UploadOutcome())
+        power_w = None if allotted is None else allotted.power_w
+        return await self._delivery.deliver(prepared, UploadOutcome(), power_w=power_w)
+
+    async def _report(
+        self, reports: UpdateReports, encoding: Encoding, model: Model, trained: Trained
+    ) -> Allotted | None:
+        """Return what the server gives this update, or None if its round is over."""
+        compute, steps, size = self._terms.compute, trained.steps, trained.batch_size
+        return await reports.allotted(
+            update_id=self._update_number,
+            base_version=model.version,
+            numbers={
+                "bits": encoding.nominal_bits,
+                "wire_bits": wire_bits(encoding),
+                "compute_s": compute_time_s(compute, steps=steps, batch_size=size),
+                "compute_j": compute_energy_j(compute, steps=steps, batch_size=size),
+            },
+        )
 
     def _decide(self, waiting: F32, fetched_s: float) -> Codec:
         view = self._radio.view

@@ -17,6 +17,7 @@ from fadelab_agent.models import build_model
 from fadelab_agent.partition import Indices, partition
 from fadelab_agent.tasks import TaskData, load_task
 from fadelab_agent.training import FlatModel, evaluate, train_locally
+from fadelab_agent.training.optimisers import OPTIMISERS
 from fadelab_agent.work import Trained
 from fadelab_agent.workbench_config import WorkbenchConfig
 
@@ -75,6 +76,9 @@ class DeviceWork:
         self.layers = bench.layers
         self.layout_hash = bench.layout_hash
         self.samples = len(indices)
+        training = bench.config.training
+        keeps = training.optimiser_state == "keep"
+        self._optimiser = OPTIMISERS[training.optimiser](training) if keeps else None
 
     def train(self, base: F32, update_number: int) -> Trained:
         """Train locally from ``base``; see :func:`train_locally`."""
@@ -88,6 +92,7 @@ class DeviceWork:
             seed=bench.config.seed,
             device=self._device,
             update=update_number,
+            optimiser=self._optimiser,
         )
         return Trained(
             delta=result.delta,

@@ -21,6 +21,7 @@ from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.byte_watch import ByteWatch
 from fadelab_emulation.cell_service import CellService
 from fadelab_emulation.config import RadioConfig
+from fadelab_emulation.coordination_service import CoordinationService
 from fadelab_emulation.delay_watch import DelayWatch
 from fadelab_emulation.link_state import LinkTick
 from fadelab_emulation.namespaces import NetworkNamespace
@@ -106,6 +107,7 @@ class Emulator:
         self._asyncio_loop = asyncio.get_running_loop()
         source = link_source(radio, config.devices, config.seed)
         self._division = source.division if isinstance(source, RadioWorld) else None
+        self._world = source if isinstance(source, RadioWorld) else None
         self._ticks = TickLoop(
             source,
             backend,
@@ -143,6 +145,13 @@ class Emulator:
         pb_grpc.add_RadioServicer_to_server(radio, server)
         cell = CellService(self._division, self._ticks, self._config.devices)
         cell_grpc.add_CellServicer_to_server(cell, server)
+        coordination = CoordinationService(
+            self._board,
+            self._ticks,
+            uplink=lambda: None if self._world is None else self._world.uplink_terms(),
+            full_power_w=self._config.radio.uplink_power_w,
+        )
+        pb_grpc.add_CoordinationServicer_to_server(coordination, server)
         control = EmulatorService(self._board, self._ticks)
         pb_grpc.add_EmulatorServicer_to_server(control, server)
         condition = health.aio.HealthServicer()

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 
 from fadelab_emulation.backends.base import LinkCounters
-from fadelab_emulation.link_state import LinkTick
+from fadelab_emulation.link_state import FloatArray, LinkTick
 from fadelab_emulation.tick_loop import TickLoop
 from fadelab_proto import radio_pb2 as pb
 from fadelab_proto import radio_pb2_grpc as pb_grpc
@@ -33,6 +33,7 @@ class LinkBoard:
         refresh_s = max(_REFRESH_S, devices * _REFRESH_S_PER_DEVICE)
         self._refresh_ticks = max(1, round(refresh_s / tick_s))
         self._news = [asyncio.Event() for _ in range(devices)]
+        self._powers_taken = asyncio.Event()
         self.closing = asyncio.Event()
         """Set when the emulator ends; every stream then ends by itself."""
 
@@ -53,6 +54,16 @@ class LinkBoard:
         for device, power_w in powers_w.items():
             self.power_w[device] = power_w
             self._news[device].set()
+        self._powers_taken.set()
+
+    async def powers_in_force(self, powers_w: FloatArray) -> LinkTick | None:
+        """Return a tick that has these powers of all devices; None when the emulator ends."""
+        while not np.array_equal(self.power_w, powers_w):
+            if self.closing.is_set():
+                return None
+            self._powers_taken.clear()
+            await self._powers_taken.wait()
+        return self.tick
 
     async def news(self, device: int) -> bool:
         """Return when there is something to tell this device; False when the emulator ends."""
@@ -63,6 +74,7 @@ class LinkBoard:
     def close(self) -> None:
         """End all streams."""
         self.closing.set()
+        self._powers_taken.set()
         for event in self._news:
             event.set()
 

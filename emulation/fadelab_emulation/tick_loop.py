@@ -125,8 +125,12 @@ class TickLoop:
 
         Where the source refuses, a ``power_refused`` event says why.
         """
+        self.request_powers({device: power_w})
+
+    def request_powers(self, powers_w: dict[int, float]) -> None:
+        """Change several devices' powers, all in the same tick."""
         with self._lock:
-            self._powers[device] = power_w
+            self._powers.update(powers_w)
 
     def request_change(self, change: Callable[[], None], in_force: Callable[[], None]) -> None:
         """Have the source changed before it computes the next tick.

@@ -13,6 +13,7 @@ from fadelab_emulation.link_state import FloatArray, LinkTick
 from fadelab_emulation.mobility.base import Motion
 from fadelab_emulation.packet_class import split_down, split_up
 from fadelab_emulation.rate.base import Channel, LinkRates
+from fadelab_emulation.rate.cell_free.model import CellFree, UplinkTerms
 from fadelab_emulation.scene import Geometry, Scene
 
 
@@ -164,6 +165,12 @@ class RadioWorld:
 
     def _rates_of(self, channel: Channel) -> LinkRates:
         return self._rate.rates(channel, self._uplink_power_w, self._config.downlink_power_w)
+
+    def uplink_terms(self) -> UplinkTerms | None:
+        """Return what powers make of the uplink at the last tick; None where no formula says it."""
+        if not isinstance(self._rate, CellFree):
+            return None
+        return self._rate.uplink_terms(self._config.uplink_power_w)
 
     def set_uplink_power(self, device: int, power_w: float) -> None:
         """Set one device's transmit power from the next step on; draws no random number.

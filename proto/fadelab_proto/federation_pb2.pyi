@@ -193,6 +193,39 @@ DIRECTIVE_KIND_STOP: DirectiveKind.ValueType  # 4
 """The run is over: stop and exit."""
 Global___DirectiveKind: _TypeAlias = DirectiveKind  # noqa: Y015
 
+class _AllocationStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AllocationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AllocationStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALLOCATION_STATUS_UNSPECIFIED: _AllocationStatus.ValueType  # 0
+    ALLOCATION_STATUS_GRANTED: _AllocationStatus.ValueType  # 1
+    """Upload now, with power_w."""
+    ALLOCATION_STATUS_SILENT: _AllocationStatus.ValueType  # 2
+    """The device gets no power in this round: it uploads nothing."""
+    ALLOCATION_STATUS_ROUND_OVER: _AllocationStatus.ValueType  # 3
+    """The round of the base version is over, or the run is: look at the directives again."""
+    ALLOCATION_STATUS_REFUSED_SESSION: _AllocationStatus.ValueType  # 4
+    """The session is unknown or over: join again."""
+    ALLOCATION_STATUS_REFUSED_REPORT: _AllocationStatus.ValueType  # 5
+    """The server allocates nothing in this run, or the report lacks what it needs; reason says which."""
+
+class AllocationStatus(_AllocationStatus, metaclass=_AllocationStatusEnumTypeWrapper): ...
+
+ALLOCATION_STATUS_UNSPECIFIED: AllocationStatus.ValueType  # 0
+ALLOCATION_STATUS_GRANTED: AllocationStatus.ValueType  # 1
+"""Upload now, with power_w."""
+ALLOCATION_STATUS_SILENT: AllocationStatus.ValueType  # 2
+"""The device gets no power in this round: it uploads nothing."""
+ALLOCATION_STATUS_ROUND_OVER: AllocationStatus.ValueType  # 3
+"""The round of the base version is over, or the run is: look at the directives again."""
+ALLOCATION_STATUS_REFUSED_SESSION: AllocationStatus.ValueType  # 4
+"""The session is unknown or over: join again."""
+ALLOCATION_STATUS_REFUSED_REPORT: AllocationStatus.ValueType  # 5
+"""The server allocates nothing in this run, or the report lacks what it needs; reason says which."""
+Global___AllocationStatus: _TypeAlias = AllocationStatus  # noqa: Y015
+
 class _UploadStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -491,6 +524,128 @@ class Directive(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Directive: _TypeAlias = Directive  # noqa: Y015
+
+@_typing.final
+class UpdateReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NumbersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    TASK_INDEX_FIELD_NUMBER: _builtins.int
+    UPDATE_ID_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    session: _builtins.int
+    """The session that Join returned."""
+    task_index: _builtins.int
+    """Index of the task."""
+    update_id: _builtins.int
+    """The device's number for this update, as in its header."""
+    base_version: _builtins.int
+    """The model version that local training started from."""
+    @_builtins.property
+    def numbers(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What the server's allocator wants to know of the update, by name; finite."""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.int = ...,
+        task_index: _builtins.int = ...,
+        update_id: _builtins.int = ...,
+        base_version: _builtins.int = ...,
+        numbers: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "numbers", b"numbers", "session", b"session", "task_index", b"task_index", "update_id", b"update_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateReport: _TypeAlias = UpdateReport  # noqa: Y015
+
+@_typing.final
+class UpdateAllocation(_message.Message):
+    """What one device is given for one upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NumbersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    POWER_W_FIELD_NUMBER: _builtins.int
+    RATE_BPS_FIELD_NUMBER: _builtins.int
+    UPLOAD_S_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    status: Global___AllocationStatus.ValueType
+    """Whether the device is to upload, and if not, why."""
+    reason: _builtins.str
+    """The same in one sentence, for refusals."""
+    power_w: _builtins.float
+    """Transmit power that is in force for the device."""
+    rate_bps: _builtins.float
+    """Rate that the link is predicted to have."""
+    upload_s: _builtins.float
+    """Time that the upload is predicted to take."""
+    @_builtins.property
+    def numbers(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What else the allocator tells devices, by name."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___AllocationStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        power_w: _builtins.float = ...,
+        rate_bps: _builtins.float = ...,
+        upload_s: _builtins.float = ...,
+        numbers: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "power_w", b"power_w", "rate_bps", b"rate_bps", "reason", b"reason", "status", b"status", "upload_s", b"upload_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAllocation: _TypeAlias = UpdateAllocation  # noqa: Y015
 
 @_typing.final
 class FetchModelRequest(_message.Message):

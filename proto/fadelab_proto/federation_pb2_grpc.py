@@ -49,6 +49,11 @@ class FederationStub:
                 request_serializer=fadelab__proto_dot_federation__pb2.WatchDirectivesRequest.SerializeToString,
                 response_deserializer=fadelab__proto_dot_federation__pb2.Directive.FromString,
                 _registered_method=True)
+        self.ReportUpdate = channel.unary_unary(
+                '/fadelab.v1.Federation/ReportUpdate',
+                request_serializer=fadelab__proto_dot_federation__pb2.UpdateReport.SerializeToString,
+                response_deserializer=fadelab__proto_dot_federation__pb2.UpdateAllocation.FromString,
+                _registered_method=True)
 
 
 class FederationServicer:
@@ -75,6 +80,15 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUpdate(self, request, context):
+        """Tell what an update amounts to before it is uploaded, and hear what the round gives it: answered
+        when every device of the round has reported and what was decided for them is in force. Only for
+        runs in which the server allocates; asking again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +106,11 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.WatchDirectives,
                     request_deserializer=fadelab__proto_dot_federation__pb2.WatchDirectivesRequest.FromString,
                     response_serializer=fadelab__proto_dot_federation__pb2.Directive.SerializeToString,
+            ),
+            'ReportUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUpdate,
+                    request_deserializer=fadelab__proto_dot_federation__pb2.UpdateReport.FromString,
+                    response_serializer=fadelab__proto_dot_federation__pb2.UpdateAllocation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +194,33 @@ class Federation:
             '/fadelab.v1.Federation/WatchDirectives',
             fadelab__proto_dot_federation__pb2.WatchDirectivesRequest.SerializeToString,
             fadelab__proto_dot_federation__pb2.Directive.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fadelab.v1.Federation/ReportUpdate',
+            fadelab__proto_dot_federation__pb2.UpdateReport.SerializeToString,
+            fadelab__proto_dot_federation__pb2.UpdateAllocation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,11 @@ class FederationStub:
     """Enter the run. A device must join before any other call and again after a restart."""
     WatchDirectives: _grpc.UnaryStreamMultiCallable[_federation_pb2.WatchDirectivesRequest, _federation_pb2.Directive]
     """Stay in the run: the session lives as long as this stream, which carries what to do next."""
+    ReportUpdate: _grpc.UnaryUnaryMultiCallable[_federation_pb2.UpdateReport, _federation_pb2.UpdateAllocation]
+    """Tell what an update amounts to before it is uploaded, and hear what the round gives it: answered
+    when every device of the round has reported and what was decided for them is in force. Only for
+    runs in which the server allocates; asking again changes nothing.
+    """
 
 @_typing.type_check_only
 class FederationAsyncStub(FederationStub):
@@ -53,6 +58,11 @@ class FederationAsyncStub(FederationStub):
     """Enter the run. A device must join before any other call and again after a restart."""
     WatchDirectives: _aio.UnaryStreamMultiCallable[_federation_pb2.WatchDirectivesRequest, _federation_pb2.Directive]  # type: ignore[assignment]
     """Stay in the run: the session lives as long as this stream, which carries what to do next."""
+    ReportUpdate: _aio.UnaryUnaryMultiCallable[_federation_pb2.UpdateReport, _federation_pb2.UpdateAllocation]  # type: ignore[assignment]
+    """Tell what an update amounts to before it is uploaded, and hear what the round gives it: answered
+    when every device of the round has reported and what was decided for them is in force. Only for
+    runs in which the server allocates; asking again changes nothing.
+    """
 
 class FederationServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,6 +88,17 @@ class FederationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_federation_pb2.Directive], _abc.AsyncIterator[_federation_pb2.Directive]]:
         """Stay in the run: the session lives as long as this stream, which carries what to do next."""
+
+    @_abc_1.abstractmethod
+    def ReportUpdate(
+        self,
+        request: _federation_pb2.UpdateReport,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.UpdateAllocation, _abc.Awaitable[_federation_pb2.UpdateAllocation]]:
+        """Tell what an update amounts to before it is uploaded, and hear what the round gives it: answered
+        when every device of the round has reported and what was decided for them is in force. Only for
+        runs in which the server allocates; asking again changes nothing.
+        """
 
 def add_FederationServicer_to_server(servicer: FederationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x61\x64\x65lab_proto/radio.proto\x12\nfadelab.v1\"\"\n\x10WatchLinkRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\"\x91\x01\n\nLinkReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06snr_db\x18\x03 \x01(\x01\x12\x13\n\x0brate_up_bps\x18\x04 \x01(\x01\x12\x15\n\rrate_down_bps\x18\x05 \x01(\x01\x12\x1b\n\x13predicted_contact_s\x18\x06 \x01(\x01\x12\x0f\n\x07power_w\x18\x07 \x01(\x01\"/\n\x0cPowerRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0f\n\x07power_w\x18\x02 \x01(\x01\"V\n\nPowerReply\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.PowerStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07power_w\x18\x03 \x01(\x01\"$\n\x0c\x42\x65ginRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01\"\x0c\n\nBeginReply\"\x16\n\x14WatchFidelityRequest\"\xb4\x01\n\x0cLinkFidelity\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x13\n\x0brate_up_bps\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63hieved_ratio\x18\x04 \x01(\x01\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x15\n\rwire_up_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fwire_down_bytes\x18\x07 \x01(\x04\x12\x16\n\x0eleaked_packets\x18\x08 \x01(\r\"_\n\x0e\x46idelityReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x17\n\x0flateness_p99_ms\x18\x02 \x01(\x01\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.fadelab.v1.LinkFidelity*_\n\x0bPowerStatus\x12\x1c\n\x18POWER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14POWER_STATUS_GRANTED\x10\x01\x12\x18\n\x14POWER_STATUS_REFUSED\x10\x02\x32\x8e\x01\n\x05Radio\x12\x43\n\tWatchLink\x12\x1c.fadelab.v1.WatchLinkRequest\x1a\x16.fadelab.v1.LinkReport0\x01\x12@\n\x0cRequestPower\x12\x18.fadelab.v1.PowerRequest\x1a\x16.fadelab.v1.PowerReply2\x96\x01\n\x08\x45mulator\x12\x39\n\x05\x42\x65gin\x12\x18.fadelab.v1.BeginRequest\x1a\x16.fadelab.v1.BeginReply\x12O\n\rWatchFidelity\x12 .fadelab.v1.WatchFidelityRequest\x1a\x1a.fadelab.v1.FidelityReport0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x61\x64\x65lab_proto/radio.proto\x12\nfadelab.v1\"\"\n\x10WatchLinkRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\"\x91\x01\n\nLinkReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0e\n\x06snr_db\x18\x03 \x01(\x01\x12\x13\n\x0brate_up_bps\x18\x04 \x01(\x01\x12\x15\n\rrate_down_bps\x18\x05 \x01(\x01\x12\x1b\n\x13predicted_contact_s\x18\x06 \x01(\x01\x12\x0f\n\x07power_w\x18\x07 \x01(\x01\"/\n\x0cPowerRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0f\n\x07power_w\x18\x02 \x01(\x01\"V\n\nPowerReply\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.PowerStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07power_w\x18\x03 \x01(\x01\"\x13\n\x11ReadUplinkRequest\"\xbd\x01\n\x0cUplinkReport\x12\x15\n\rcoherent_gain\x18\x01 \x03(\x01\x12\x18\n\x10own_interference\x18\x02 \x03(\x01\x12\x1a\n\x12\x63ross_interference\x18\x03 \x03(\x01\x12\r\n\x05noise\x18\x04 \x03(\x01\x12\x14\n\x0c\x62\x61ndwidth_hz\x18\x05 \x01(\x01\x12\x12\n\ndata_share\x18\x06 \x01(\x01\x12\x14\n\x0c\x66ull_power_w\x18\x07 \x01(\x01\x12\x11\n\tfloor_bps\x18\x08 \x01(\x01\"!\n\rPowersRequest\x12\x10\n\x08powers_w\x18\x01 \x03(\x01\"h\n\x0bPowersReply\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.fadelab.v1.PowerStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03t_s\x18\x03 \x01(\x01\x12\x13\n\x0brate_up_bps\x18\x04 \x03(\x01\"$\n\x0c\x42\x65ginRequest\x12\x14\n\x0cstart_mono_s\x18\x01 \x01(\x01\"\x0c\n\nBeginReply\"\x16\n\x14WatchFidelityRequest\"\xb4\x01\n\x0cLinkFidelity\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\r\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x13\n\x0brate_up_bps\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63hieved_ratio\x18\x04 \x01(\x01\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x15\n\rwire_up_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fwire_down_bytes\x18\x07 \x01(\x04\x12\x16\n\x0eleaked_packets\x18\x08 \x01(\r\"_\n\x0e\x46idelityReport\x12\x0b\n\x03t_s\x18\x01 \x01(\x01\x12\x17\n\x0flateness_p99_ms\x18\x02 \x01(\x01\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.fadelab.v1.LinkFidelity*_\n\x0bPowerStatus\x12\x1c\n\x18POWER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14POWER_STATUS_GRANTED\x10\x01\x12\x18\n\x14POWER_STATUS_REFUSED\x10\x02\x32\x8e\x01\n\x05Radio\x12\x43\n\tWatchLink\x12\x1c.fadelab.v1.WatchLinkRequest\x1a\x16.fadelab.v1.LinkReport0\x01\x12@\n\x0cRequestPower\x12\x18.fadelab.v1.PowerRequest\x1a\x16.fadelab.v1.PowerReply2\x96\x01\n\x0c\x43oordination\x12\x45\n\nReadUplink\x12\x1d.fadelab.v1.ReadUplinkRequest\x1a\x18.fadelab.v1.UplinkReport\x12?\n\tSetPowers\x12\x19.fadelab.v1.PowersRequest\x1a\x17.fadelab.v1.PowersReply2\x96\x01\n\x08\x45mulator\x12\x39\n\x05\x42\x65gin\x12\x18.fadelab.v1.BeginRequest\x1a\x16.fadelab.v1.BeginReply\x12O\n\rWatchFidelity\x12 .fadelab.v1.WatchFidelityRequest\x1a\x1a.fadelab.v1.FidelityReport0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fadelab_proto.radio_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POWERSTATUS']._serialized_start=718
-  _globals['_POWERSTATUS']._serialized_end=813
+  _globals['_POWERSTATUS']._serialized_start=1072
+  _globals['_POWERSTATUS']._serialized_end=1167
   _globals['_WATCHLINKREQUEST']._serialized_start=41
   _globals['_WATCHLINKREQUEST']._serialized_end=75
   _globals['_LINKREPORT']._serialized_start=78
@@ -41,18 +41,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POWERREQUEST']._serialized_end=272
   _globals['_POWERREPLY']._serialized_start=274
   _globals['_POWERREPLY']._serialized_end=360
-  _globals['_BEGINREQUEST']._serialized_start=362
-  _globals['_BEGINREQUEST']._serialized_end=398
-  _globals['_BEGINREPLY']._serialized_start=400
-  _globals['_BEGINREPLY']._serialized_end=412
-  _globals['_WATCHFIDELITYREQUEST']._serialized_start=414
-  _globals['_WATCHFIDELITYREQUEST']._serialized_end=436
-  _globals['_LINKFIDELITY']._serialized_start=439
-  _globals['_LINKFIDELITY']._serialized_end=619
-  _globals['_FIDELITYREPORT']._serialized_start=621
-  _globals['_FIDELITYREPORT']._serialized_end=716
-  _globals['_RADIO']._serialized_start=816
-  _globals['_RADIO']._serialized_end=958
-  _globals['_EMULATOR']._serialized_start=961
-  _globals['_EMULATOR']._serialized_end=1111
+  _globals['_READUPLINKREQUEST']._serialized_start=362
+  _globals['_READUPLINKREQUEST']._serialized_end=381
+  _globals['_UPLINKREPORT']._serialized_start=384
+  _globals['_UPLINKREPORT']._serialized_end=573
+  _globals['_POWERSREQUEST']._serialized_start=575
+  _globals['_POWERSREQUEST']._serialized_end=608
+  _globals['_POWERSREPLY']._serialized_start=610
+  _globals['_POWERSREPLY']._serialized_end=714
+  _globals['_BEGINREQUEST']._serialized_start=716
+  _globals['_BEGINREQUEST']._serialized_end=752
+  _globals['_BEGINREPLY']._serialized_start=754
+  _globals['_BEGINREPLY']._serialized_end=766
+  _globals['_WATCHFIDELITYREQUEST']._serialized_start=768
+  _globals['_WATCHFIDELITYREQUEST']._serialized_end=790
+  _globals['_LINKFIDELITY']._serialized_start=793
+  _globals['_LINKFIDELITY']._serialized_end=973
+  _globals['_FIDELITYREPORT']._serialized_start=975
+  _globals['_FIDELITYREPORT']._serialized_end=1070
+  _globals['_RADIO']._serialized_start=1170
+  _globals['_RADIO']._serialized_end=1312
+  _globals['_COORDINATION']._serialized_start=1315
+  _globals['_COORDINATION']._serialized_end=1465
+  _globals['_EMULATOR']._serialized_start=1468
+  _globals['_EMULATOR']._serialized_end=1618
 # @@protoc_insertion_point(module_scope)

@@ -165,6 +165,137 @@ class PowerReply(_message.Message):
 Global___PowerReply: _TypeAlias = PowerReply  # noqa: Y015
 
 @_typing.final
+class ReadUplinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadUplinkRequest: _TypeAlias = ReadUplinkRequest  # noqa: Y015
+
+@_typing.final
+class UplinkReport(_message.Message):
+    """The terms of SINR_k = A_k p_k / (Bs_k p_k + sum Bt_kk' p_k' + I_k), for all devices in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COHERENT_GAIN_FIELD_NUMBER: _builtins.int
+    OWN_INTERFERENCE_FIELD_NUMBER: _builtins.int
+    CROSS_INTERFERENCE_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_HZ_FIELD_NUMBER: _builtins.int
+    DATA_SHARE_FIELD_NUMBER: _builtins.int
+    FULL_POWER_W_FIELD_NUMBER: _builtins.int
+    FLOOR_BPS_FIELD_NUMBER: _builtins.int
+    bandwidth_hz: _builtins.float
+    """The band that all devices share."""
+    data_share: _builtins.float
+    """Share of the symbols that carry the uplink's data."""
+    full_power_w: _builtins.float
+    """The power of coefficient 1."""
+    floor_bps: _builtins.float
+    """No link is slower than this, whatever its SINR."""
+    @_builtins.property
+    def coherent_gain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Coherent gain A."""
+
+    @_builtins.property
+    def own_interference(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Uncertainty of the own gain Bs."""
+
+    @_builtins.property
+    def cross_interference(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What device k suffers from k', Bt: row after row."""
+
+    @_builtins.property
+    def noise(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Noise over full power I."""
+
+    def __init__(
+        self,
+        *,
+        coherent_gain: _abc.Iterable[_builtins.float] | None = ...,
+        own_interference: _abc.Iterable[_builtins.float] | None = ...,
+        cross_interference: _abc.Iterable[_builtins.float] | None = ...,
+        noise: _abc.Iterable[_builtins.float] | None = ...,
+        bandwidth_hz: _builtins.float = ...,
+        data_share: _builtins.float = ...,
+        full_power_w: _builtins.float = ...,
+        floor_bps: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_hz", b"bandwidth_hz", "coherent_gain", b"coherent_gain", "cross_interference", b"cross_interference", "data_share", b"data_share", "floor_bps", b"floor_bps", "full_power_w", b"full_power_w", "noise", b"noise", "own_interference", b"own_interference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UplinkReport: _TypeAlias = UplinkReport  # noqa: Y015
+
+@_typing.final
+class PowersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POWERS_W_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def powers_w(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Power of every device in order, in watts: 0 to the maximum. 0 stands for a billionth of it, so
+        that signal-to-noise ratios stay finite; the link falls to the floor.
+        """
+
+    def __init__(
+        self,
+        *,
+        powers_w: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["powers_w", b"powers_w"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowersRequest: _TypeAlias = PowersRequest  # noqa: Y015
+
+@_typing.final
+class PowersReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    T_S_FIELD_NUMBER: _builtins.int
+    RATE_UP_BPS_FIELD_NUMBER: _builtins.int
+    status: Global___PowerStatus.ValueType
+    """Whether the request was granted."""
+    reason: _builtins.str
+    """For a refusal: why, in one sentence."""
+    t_s: _builtins.float
+    """Emulated second from which the powers hold."""
+    @_builtins.property
+    def rate_up_bps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Uplink rate of every device then, layer 2."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___PowerStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        t_s: _builtins.float = ...,
+        rate_up_bps: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_up_bps", b"rate_up_bps", "reason", b"reason", "status", b"status", "t_s", b"t_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PowersReply: _TypeAlias = PowersReply  # noqa: Y015
+
+@_typing.final
 class BeginRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -144,6 +144,128 @@ class Radio:
             _registered_method=True)
 
 
+class CoordinationStub:
+    """What the aggregation server asks of the radio access network to plan a round.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ReadUplink = channel.unary_unary(
+                '/fadelab.v1.Coordination/ReadUplink',
+                request_serializer=fadelab__proto_dot_radio__pb2.ReadUplinkRequest.SerializeToString,
+                response_deserializer=fadelab__proto_dot_radio__pb2.UplinkReport.FromString,
+                _registered_method=True)
+        self.SetPowers = channel.unary_unary(
+                '/fadelab.v1.Coordination/SetPowers',
+                request_serializer=fadelab__proto_dot_radio__pb2.PowersRequest.SerializeToString,
+                response_deserializer=fadelab__proto_dot_radio__pb2.PowersReply.FromString,
+                _registered_method=True)
+
+
+class CoordinationServicer:
+    """What the aggregation server asks of the radio access network to plan a round.
+    """
+
+    def ReadUplink(self, request, context):
+        """Tell what large-scale fading and pilots make of the uplink of a cell-free network now;
+        FAILED_PRECONDITION where the links are of another kind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPowers(self, request, context):
+        """Set many devices' transmit powers in one tick: all rates change together. Answered when that tick
+        is in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CoordinationServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ReadUplink': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadUplink,
+                    request_deserializer=fadelab__proto_dot_radio__pb2.ReadUplinkRequest.FromString,
+                    response_serializer=fadelab__proto_dot_radio__pb2.UplinkReport.SerializeToString,
+            ),
+            'SetPowers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPowers,
+                    request_deserializer=fadelab__proto_dot_radio__pb2.PowersRequest.FromString,
+                    response_serializer=fadelab__proto_dot_radio__pb2.PowersReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fadelab.v1.Coordination', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fadelab.v1.Coordination', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Coordination:
+    """What the aggregation server asks of the radio access network to plan a round.
+    """
+
+    @staticmethod
+    def ReadUplink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fadelab.v1.Coordination/ReadUplink',
+            fadelab__proto_dot_radio__pb2.ReadUplinkRequest.SerializeToString,
+            fadelab__proto_dot_radio__pb2.UplinkReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPowers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fadelab.v1.Coordination/SetPowers',
+            fadelab__proto_dot_radio__pb2.PowersRequest.SerializeToString,
+            fadelab__proto_dot_radio__pb2.PowersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class EmulatorStub:
     """Missing associated documentation comment in .proto file."""
 

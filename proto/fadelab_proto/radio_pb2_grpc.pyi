@@ -79,6 +79,61 @@ class RadioServicer(metaclass=_abc_1.ABCMeta):
 
 def add_RadioServicer_to_server(servicer: RadioServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class CoordinationStub:
+    """What the aggregation server asks of the radio access network to plan a round."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> CoordinationAsyncStub: ...
+    ReadUplink: _grpc.UnaryUnaryMultiCallable[_radio_pb2.ReadUplinkRequest, _radio_pb2.UplinkReport]
+    """Tell what large-scale fading and pilots make of the uplink of a cell-free network now;
+    FAILED_PRECONDITION where the links are of another kind.
+    """
+    SetPowers: _grpc.UnaryUnaryMultiCallable[_radio_pb2.PowersRequest, _radio_pb2.PowersReply]
+    """Set many devices' transmit powers in one tick: all rates change together. Answered when that tick
+    is in force.
+    """
+
+@_typing.type_check_only
+class CoordinationAsyncStub(CoordinationStub):
+    """What the aggregation server asks of the radio access network to plan a round."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ReadUplink: _aio.UnaryUnaryMultiCallable[_radio_pb2.ReadUplinkRequest, _radio_pb2.UplinkReport]  # type: ignore[assignment]
+    """Tell what large-scale fading and pilots make of the uplink of a cell-free network now;
+    FAILED_PRECONDITION where the links are of another kind.
+    """
+    SetPowers: _aio.UnaryUnaryMultiCallable[_radio_pb2.PowersRequest, _radio_pb2.PowersReply]  # type: ignore[assignment]
+    """Set many devices' transmit powers in one tick: all rates change together. Answered when that tick
+    is in force.
+    """
+
+class CoordinationServicer(metaclass=_abc_1.ABCMeta):
+    """What the aggregation server asks of the radio access network to plan a round."""
+
+    @_abc_1.abstractmethod
+    def ReadUplink(
+        self,
+        request: _radio_pb2.ReadUplinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_radio_pb2.UplinkReport, _abc.Awaitable[_radio_pb2.UplinkReport]]:
+        """Tell what large-scale fading and pilots make of the uplink of a cell-free network now;
+        FAILED_PRECONDITION where the links are of another kind.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPowers(
+        self,
+        request: _radio_pb2.PowersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_radio_pb2.PowersReply, _abc.Awaitable[_radio_pb2.PowersReply]]:
+        """Set many devices' transmit powers in one tick: all rates change together. Answered when that tick
+        is in force.
+        """
+
+def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class EmulatorStub:
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...

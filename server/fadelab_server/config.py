@@ -10,6 +10,7 @@ from fadelab_proto.codecs.config import ValueCodecConfig
 from fadelab_proto.config import StrictModel
 from fadelab_proto.packet import MAX_PACKETS
 from fadelab_proto.substitutes import SubstituteConfig
+from fadelab_server.rounds.config import AllocationConfig
 from fadelab_server.sp_fl_config import SpFlConfig
 
 
@@ -219,6 +220,11 @@ class ServerConfig(StrictModel):
     devices: int = Field(ge=1, le=65535)
     tasks: tuple[TaskSpec, ...] = Field(min_length=1, max_length=255)
     aggregation: AggregationConfig
+    allocation: AllocationConfig | None = Field(
+        None,
+        description="What devices are given in each round, once all have reported their updates; "
+        "each uploads as it likes when left out.",
+    )
     stop: StopConfig
     max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
     history_bytes: int = Field(
@@ -278,6 +284,23 @@ class ServerConfig(StrictModel):
             raise ValueError(
                 "datagram_listen is given together with trust, but TLS does not protect datagrams: "
                 "leave it out, or allow them with trust.datagrams_in_clear"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_can_be_allocated(self) -> Self:
+        if self.allocation is None:
+            return self
+        if self.radio_socket is None:
+            raise ValueError("allocation needs a radio plane: give radio_socket")
+        if len(self.tasks) > 1:
+            raise ValueError(
+                f"allocation is for the rounds of one task, but there are {len(self.tasks)} tasks"
+            )
+        if self.aggregation.kind not in ("fedavg", "lazy") or self.aggregation.quorum is not None:
+            raise ValueError(
+                "allocation needs rounds that wait for all devices: aggregation of kind fedavg or "
+                "lazy, without quorum"
             )
         return self
 

@@ -24,6 +24,7 @@ from fadelab_server.journal.records import Applied as AppliedRecord
 from fadelab_server.model_delivery import Deliveries
 from fadelab_server.model_store import Version
 from fadelab_server.new_task import new_task
+from fadelab_server.rounds.build import build_desk
 from fadelab_server.sessions import JOIN_GRACE_S, Session, SessionTable
 from fadelab_server.signal import Signal
 from fadelab_server.state_keeper import StateKeeper
@@ -64,6 +65,16 @@ class Federation:
         """Held by whoever changes a task."""
         self._resumed = False
         self._finishing: dict[UpdateAssembly, asyncio.Task[Applied]] = {}
+        self.desk = build_desk(
+            config,
+            self.tasks[0],
+            self.uploads,
+            clock=clock,
+            log=log,
+            stop=self.stop,
+            excused=self._roster_changed,
+        )
+        """Where devices report updates before they upload them; None where nothing is allocated."""
         self.datagram_port = 0
         """UDP port at which packets of loss-tolerant classes are taken; 0 where none are."""
 
@@ -79,6 +90,8 @@ class Federation:
         self.log.write("run_started", start_mono_s=start_mono_s)
         self._roster_changed()
         self._keep(asyncio.create_task(self._stop_after_duration(start_mono_s)))
+        if self.desk is not None:
+            self.desk.settle()
         self.orders.notify()
         self.changed.notify()
 
@@ -91,6 +104,8 @@ class Federation:
             timer.cancel()
         for (task_index, _), upload in sorted(self.uploads.items()):
             self._log_upload("upload_partial", task_index, upload)
+        if self.desk is not None:
+            self.desk.end()
         self.log.write("run_stopped", reason=reason)
         self.stopped.set()
         self.orders.notify()
@@ -136,6 +151,8 @@ class Federation:
     def _roster(self, task_index: int, now_s: float) -> Roster:
         sessions = self.sessions.alive(now_s)
         present = frozenset(s.device for s in sessions if task_index in s.samples)
+        if self.desk is not None:
+            present -= self.desk.silenced
         return present | self.tasks[task_index].roster if now_s < self._awaited_until_s else present
 
     async def _review_roster(self, when_s: float) -> None:
@@ -165,6 +182,8 @@ class Federation:
             published = task.set_roster(roster, now)
             if published is not None:
                 self._keep(asyncio.create_task(self._show(index, published, end)))
+        if self.desk is not None:
+            self.desk.roster_changed()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -266,6 +285,8 @@ class Federation:
             applied = task.commit(assembly, vector, now)
             end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
             self._log_upload("upload_complete", index, assembly, applied)
+            if self.desk is not None:
+                self.desk.finished(device, assembly.timer.last_s or now)
             if self.keeper.snapshot_due():
                 self._keep(asyncio.create_task(self._snapshot()))
         if applied.published is None:
@@ -364,6 +385,8 @@ class Federation:
                     published_mono_s=own.published_mono_s,
                 )
         task.store.show(version)
+        if self.desk is not None:
+            self.desk.published(version.number)
         if task.rule.synchronous:
             self.orders.notify()
         self.changed.notify()
@@ -411,6 +434,8 @@ class Federation:
         """Save the state for the last time and close the journal."""
         async with self._turn:
             await self.keeper.snapshot()
+        if self.desk is not None:
+            await self.desk.close()
         await self.keeper.close()
 
     def resume(self, directory: Path) -> None:

@@ -77,6 +77,25 @@ class FederationService(pb_grpc.FederationServicer):
         finally:
             self._federation.stream_closed(session)
 
+    async def ReportUpdate(  # noqa: N802
+        self,
+        request: pb.UpdateReport,
+        context: grpc.aio.ServicerContext[pb.UpdateReport, pb.UpdateAllocation],  # noqa: ARG002
+    ) -> pb.UpdateAllocation:
+        """Answer with what the device is given, once its round is decided."""
+        federation = self._federation
+        session = federation.sessions.find(request.session)
+        if session is None:
+            return pb.UpdateAllocation(
+                status=pb.ALLOCATION_STATUS_REFUSED_SESSION, reason="unknown session: join first"
+            )
+        if federation.desk is None or request.task_index not in session.samples:
+            return pb.UpdateAllocation(
+                status=pb.ALLOCATION_STATUS_REFUSED_REPORT,
+                reason="this server allocates nothing in rounds of this task",
+            )
+        return await federation.desk.report(request, session.device)
+
     async def _directives(self, session: Session) -> AsyncIterator[pb.Directive]:
         sent: list[pb.Directive] = []
         seen = -1

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from fadelab.allocations import check_one_emulator
 from fadelab.boards.facts import BoardFacts
 from fadelab.boards.inventory import EmulatedLink, Inventory
 from fadelab.boards.ssh import Board
@@ -49,6 +50,7 @@ def check_fit(experiment: Experiment, inventory: Inventory) -> None:
             f"devices.count is {count}, but the inventory has {there} boards: "
             f"--set devices.count={there}",
         )
+    check_one_emulator(experiment.method.pieces(), "a fleet of boards")
     if isinstance(experiment.radio, TimelineConfig):
         raise FadelabError(
             ExitCode.USAGE,

@@ -201,6 +201,13 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
             f"{rounds.rounds} rounds; signs {_arrived(rounds.sign)}, "
             f"moduli given the signs {_arrived(rounds.modulus)}",
         )
+    if (planned := summary.rounds) is not None:
+        table.add_row(
+            "rounds",
+            f"{planned.power_control}: planned {planned.planned_j:.3g} J in {planned.planned_s:.3g} s, "
+            f"measured {planned.measured_j:.3g} J in {planned.measured_s:.3g} s; "
+            f"ended: {planned.stop_reason}",
+        )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
     if summary.total.resume_p95_ms is not None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fadelab.methods.afl import AflMethod
 from fadelab.methods.base import MethodPieces
+from fadelab.methods.emq import EmqMethod
 from fadelab.methods.fedasync import FedAsyncMethod
 from fadelab.methods.fedavg import FedAvgMethod
 from fadelab.methods.fedbuff import FedBuffMethod
@@ -15,6 +16,7 @@ from fadelab.methods.sp_fl import SpFlMethod
 
 __all__ = [
     "AflMethod",
+    "EmqMethod",
     "FedAsyncMethod",
     "FedAvgMethod",
     "FedBuffMethod",
@@ -32,6 +34,7 @@ MethodConfig = Annotated[
     | AflMethod
     | FedBuffMethod
     | MadsMethod
-    | SpFlMethod,
+    | SpFlMethod
+    | EmqMethod,
     Field(discriminator="name"),
 ]

@@ -12,6 +12,7 @@ from fadelab_proto.codecs.config import SignModulusConfig, SignOnlyConfig
 from fadelab_proto.config import StrictModel
 from fadelab_proto.substitutes import ConstantModulus, MeanModulus, SubstituteConfig
 from fadelab_server.config import AggregationConfig
+from fadelab_server.rounds.config import AllocationConfig
 
 CutUpdates = Literal["resume", "keep", "discard", "substitute"]
 """What becomes of an update that the end of a contact window cuts: the next window goes on where this
@@ -35,6 +36,8 @@ class MethodPieces:
     """Whether devices report each update's figures first, and send within the round's time."""
     divides_radio: bool = False
     """Whether the server divides the radio's resources, for which it needs the radio plane."""
+    allocation: AllocationConfig | None = None
+    """What the server gives devices in each round, once they have told of their updates."""
 
 
 class UpdatesConfig(StrictModel):

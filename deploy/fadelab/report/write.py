@@ -14,6 +14,7 @@ from fadelab.report.markup import Markup, tag
 from fadelab.report.model import Run
 from fadelab.report.overview import heading, key_figures, marks, verdict
 from fadelab.report.proof import proof
+from fadelab.report.rounds import round_plans
 from fadelab.report.sp_fl import sp_fl
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
@@ -25,6 +26,7 @@ _SECTIONS = (
     marks,
     key_figures,
     learning,
+    round_plans,
     timeline,
     field_map,
     sp_fl,

@@ -12,6 +12,7 @@ from fadelab.results.devices import device_results
 from fadelab.results.ledger import Ledger, add_ledgers
 from fadelab.results.links import links_result
 from fadelab.results.record import RunRecord, number
+from fadelab.results.rounds import round_plans
 from fadelab.results.schema import (
     ConnectivityTotals,
     DeviceResult,
@@ -76,6 +77,7 @@ def compute_summary(run_dir: Path) -> Summary:
         ),
         contacts=contact_use(record),
         sp_fl=sp_fl_rounds(record),
+        rounds=round_plans(record),
     )
 
 

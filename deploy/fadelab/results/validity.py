@@ -51,6 +51,9 @@ def _unfinished(record: RunRecord) -> list[str]:
         return [f"The run did not finish: {str(failure).rstrip('.')}."]
     if record.last("server", "run_stopped") is None:
         return ["The run did not finish: the server wrote no end."]
+    failed = record.last("server", "allocation_failed")
+    if failed is not None:
+        return [f"The run did not finish: {str(failed['reason']).rstrip('.')}."]
     # Without it every byte count would read 0 and every link as obedient.
     emulated = record.experiment.devices.count - len(record.real_links)
     if len(record.of("emulator", "link_account")) < emulated:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
+from fadelab.allocations import check_one_emulator
 from fadelab.certificates import CertificatesError, make_certificates
 from fadelab.cli.processes import ValidatorFile
 from fadelab.compose.write import plan_inside
@@ -133,6 +134,7 @@ def plan_cluster(
 
 def _check(experiment: Experiment) -> None:
     check_one_machine(experiment.method)
+    check_one_emulator(experiment.method.pieces(), "a cluster")
     if isinstance(experiment.radio, TimelineConfig):
         raise FadelabError(
             ExitCode.USAGE,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fadelab_agent.policy.base import ContactObservation, Observation, Plan, Policy
 from fadelab_agent.policy.dense import Dense
+from fadelab_agent.policy.emq import EmqPolicy, EmqPolicyConfig
 from fadelab_agent.policy.fixed_codec import FixedCodec
 from fadelab_agent.policy.fixed_fraction import FixedFraction
 from fadelab_agent.policy.mads import Mads, MadsConfig
@@ -16,6 +17,8 @@ __all__ = [
     "ContactObservation",
     "Dense",
     "DenseConfig",
+    "EmqPolicy",
+    "EmqPolicyConfig",
     "FixedCodec",
     "FixedCodecConfig",
     "FixedFraction",
@@ -54,7 +57,7 @@ class FixedCodecConfig(StrictModel):
 
 
 PolicyConfig = Annotated[
-    DenseConfig | FixedFractionConfig | FixedCodecConfig | MadsConfig,
+    DenseConfig | FixedFractionConfig | FixedCodecConfig | EmqPolicyConfig | MadsConfig,
     Field(discriminator="kind"),
 ]
 
@@ -68,5 +71,7 @@ def build_policy(config: PolicyConfig) -> Policy:
             return FixedFraction(fraction, indices)
         case FixedCodecConfig(codec=codec):
             return FixedCodec(codec)
+        case EmqPolicyConfig():
+            return EmqPolicy(config)
         case MadsConfig():
             return Mads(config)

@@ -11,7 +11,7 @@ from fadelab_agent.config import TrainingConfig
 from fadelab_agent.partition import Indices
 from fadelab_agent.tasks import TaskData
 from fadelab_agent.training.flat import F32, FlatModel
-from fadelab_agent.training.optimisers import OPTIMISERS
+from fadelab_agent.training.optimisers import OPTIMISERS, Optimiser
 from fadelab_proto.seeds import Stream, generator
 
 
@@ -46,6 +46,7 @@ def train_locally(
     seed: int,
     device: int,
     update: int,
+    optimiser: Optimiser | None = None,
 ) -> LocalResult:
     """Train from the model's present parameters on the samples of one device.
 
@@ -61,15 +62,16 @@ def train_locally(
         seed: the experiment's seed.
         device: the device's number.
         update: number of the update on this device, from 0.
+        optimiser: goes on with what it knows; a new one when left out.
 
     Raises:
         TrainingDiverged: if parameters are no longer finite; the model then holds them.
 
     """
     start = model.parameters.clone()
-    optimiser = OPTIMISERS[config.optimiser](config)
+    optimiser = optimiser or OPTIMISERS[config.optimiser](config)
     batch_size = config.batch_for(len(indices))
-    steps = config.steps_for(len(indices))
+    steps = config.steps_for(len(indices), update)
     rng = generator(seed, Stream.TRAINING, device, update)
     loss_sum = torch.zeros(())
     for chosen in itertools.islice(_batches(rng, len(indices), batch_size), steps):

@@ -2,8 +2,8 @@
 
 All pairs of exponent and mantissa bits are judged by their expected normalised mean squared error,
 ``sum((Q(x) - x)**2) / sum(x**2)``, and by their nominal bits per entry. Vectors of more than 65 536
-entries are judged by about as many of them, at equal distances, and by the largest one, which
-decides where the exponents begin.
+entries, or than another number that is asked for, are judged by about as many of them, at equal
+distances, and by the largest one, which decides where the exponents begin.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Judgement:
 
 
 def judge_all(
-    vector: F32, *, adaptive: bool, rounding: Rounding = "nearest"
+    vector: F32, *, adaptive: bool, rounding: Rounding = "nearest", samples: int = _SAMPLES
 ) -> tuple[Judgement, ...]:
     """Return what each pair of exponent and mantissa bits means for a vector, at least one entry.
 
@@ -50,7 +50,7 @@ def judge_all(
     if not len(vector):
         raise CodecError("a vector without entries needs no bits")
     largest = largest_magnitude(vector)
-    stride = max(1, len(vector) // _SAMPLES)
+    stride = max(1, len(vector) // samples)
     sample = np.abs(vector[::stride].astype(np.float64))
     return tuple(
         _judge(
@@ -71,7 +71,12 @@ def judge_all(
 
 
 def coarsest_within_error(
-    vector: F32, nmse: float, *, adaptive: bool, rounding: Rounding = "nearest"
+    vector: F32,
+    nmse: float,
+    *,
+    adaptive: bool,
+    rounding: Rounding = "nearest",
+    samples: int = _SAMPLES,
 ) -> EmqFixed | EmqAdaptive:
     """Return the codec of fewest bits whose error is ``nmse`` at most.
 
@@ -79,7 +84,7 @@ def coarsest_within_error(
         CodecError: if none is that accurate, or the vector has no or infinite entries.
 
     """
-    judged = judge_all(vector, adaptive=adaptive, rounding=rounding)
+    judged = judge_all(vector, adaptive=adaptive, rounding=rounding, samples=samples)
     good = [one for one in judged if one.nmse <= nmse]
     if not good:
         best = min(one.nmse for one in judged)
@@ -88,7 +93,12 @@ def coarsest_within_error(
 
 
 def finest_within_bits(
-    vector: F32, bits: int, *, adaptive: bool, rounding: Rounding = "nearest"
+    vector: F32,
+    bits: int,
+    *,
+    adaptive: bool,
+    rounding: Rounding = "nearest",
+    samples: int = _SAMPLES,
 ) -> EmqFixed | EmqAdaptive:
     """Return the codec of smallest error whose nominal bits for the vector are ``bits`` at most.
 
@@ -96,7 +106,7 @@ def finest_within_bits(
         CodecError: if none is that short, or the vector has no or infinite entries.
 
     """
-    judged = judge_all(vector, adaptive=adaptive, rounding=rounding)
+    judged = judge_all(vector, adaptive=adaptive, rounding=rounding, samples=samples)
     short = [one for one in judged if one.bits_per_entry * len(vector) <= bits]
     if not short:
         least = min(one.bits_per_entry for one in judged) * len(vector)

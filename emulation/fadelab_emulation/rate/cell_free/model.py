@@ -12,7 +12,11 @@ from fadelab_emulation.rate.cell_free.downlink import conjugate_beamforming_sinr
 from fadelab_emulation.rate.cell_free.estimation import ChannelEstimate, estimate_channels
 from fadelab_emulation.rate.cell_free.local_mmse import LocalMmse
 from fadelab_emulation.rate.cell_free.pilots import Pilots, assign_pilots
-from fadelab_emulation.rate.cell_free.uplink import maximum_ratio_sinr
+from fadelab_emulation.rate.cell_free.uplink import (
+    UplinkStatistics,
+    maximum_ratio_sinr,
+    uplink_statistics,
+)
 from fadelab_emulation.rate.receiver import ReceiverConfig
 from fadelab_emulation.scene import Scene
 
@@ -26,6 +30,12 @@ class CellFreeConfig(ReceiverConfig):
     kind: Literal["cell_free"] = "cell_free"
     bandwidth_hz: float = Field(
         default=20e6, gt=0, le=10e9, description="The band that all devices share."
+    )
+    downlink_bandwidth_hz: float | None = Field(
+        default=None,
+        gt=0,
+        le=10e9,
+        description="The downlink's band, with the noise of the uplink's; the same when left out.",
     )
     noise_figure_db: float = Field(
         default=7.0, ge=0, le=30, description="Noise that the receiver adds."
@@ -92,6 +102,16 @@ class CellFreeConfig(ReceiverConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class UplinkTerms:
+    """What all rates of the uplink follow from, given the devices' powers."""
+
+    statistics: UplinkStatistics
+    bandwidth_hz: float
+    data_share: float
+    """Share of the symbols that carry the uplink's data."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """Rates, and what they are the answer to."""
 
@@ -99,6 +119,7 @@ class _Answer:
     uplink_power_w: FloatArray
     downlink_power_w: float
     rates: LinkRates
+    estimate: ChannelEstimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +148,8 @@ class CellFree:
         self._config = config
         used = 1 - config.pilot_length / config.coherence_length
         self._scale_bps = config.bandwidth_hz * config.data_share * used
+        down_hz = config.downlink_bandwidth_hz or config.bandwidth_hz
+        self._scale_down_bps = self._scale_bps * down_hz / config.bandwidth_hz
         self._pilots: Pilots | None = None
         self._pilots_since_s = 0.0
         self._answer: _Answer | None = None
@@ -159,9 +182,34 @@ class CellFree:
         down = conjugate_beamforming_sinr(
             estimate, downlink_power_w / self.noise_w, full_power(estimate)
         )
-        rates = LinkRates(10 * np.log10(up), self._rate_bps(up), self._rate_bps(down))
-        self._answer = _Answer(channel.gain, uplink_power_w.copy(), downlink_power_w, rates)
+        rates = LinkRates(
+            10 * np.log10(up),
+            _rate_bps(self._scale_bps, up),
+            _rate_bps(self._scale_down_bps, down),
+        )
+        self._answer = _Answer(
+            channel.gain, uplink_power_w.copy(), downlink_power_w, rates, estimate
+        )
         return rates
+
+    def uplink_terms(self, full_power_w: float) -> UplinkTerms | None:
+        """Return the terms of the uplink's SINRs as they were last asked for.
+
+        None before that, and with combining lp_mmse, whose SINRs have no such terms. May be called
+        from any thread.
+
+        Args:
+            full_power_w: the power of coefficient 1.
+
+        """
+        answer, config = self._answer, self._config
+        if answer is None or config.combining != "mr":
+            return None
+        return UplinkTerms(
+            uplink_statistics(answer.estimate, full_power_w / self.noise_w),
+            config.bandwidth_hz,
+            self._scale_bps / config.bandwidth_hz,
+        )
 
     def _estimate(self, channel: Channel) -> ChannelEstimate:
         config = self._config
@@ -194,8 +242,9 @@ class CellFree:
             held = self._uplink = _UplinkSinr(t_s, uplink_power_w.copy(), sinr)
         return held.sinr
 
-    def _rate_bps(self, sinr: FloatArray) -> FloatArray:
-        return np.maximum(self._scale_bps * np.log2(1 + sinr), MIN_RATE_BPS)
+
+def _rate_bps(scale_bps: float, sinr: FloatArray) -> FloatArray:
+    return np.maximum(scale_bps * np.log2(1 + sinr), MIN_RATE_BPS)
 
 
 def _has_passed(period_s: float | None, since_s: float, t_s: float) -> bool:

@@ -1,0 +1,1 @@
+"""Synchronous rounds in which the server decides what each device is given before it uploads."""

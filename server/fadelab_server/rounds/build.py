@@ -1,0 +1,61 @@
+"""From the server's configuration to the desk that devices report to."""
+
+from collections.abc import Callable, Mapping
+
+from fadelab_proto.clock import Clock
+from fadelab_proto.events import EventLog
+from fadelab_server.assembly import UpdateAssembly
+from fadelab_server.config import ServerConfig
+from fadelab_server.rounds.cell_free import CellFreeAllocator
+from fadelab_server.rounds.desk import ReportDesk
+from fadelab_server.rounds.radio_access import RadioAccess
+from fadelab_server.task_state import TaskState
+
+
+def build_desk(
+    config: ServerConfig,
+    task: TaskState,
+    uploads: Mapping[tuple[int, int], UpdateAssembly],
+    *,
+    clock: Clock,
+    log: EventLog,
+    stop: Callable[[str], None],
+    excused: Callable[[], None],
+) -> ReportDesk | None:
+    """Return the first task's desk; None where nothing is allocated.
+
+    Args:
+        config: the server's.
+        task: the one task.
+        uploads: those under way, by task index and device.
+        clock: of the run.
+        log: the server's.
+        stop: ends the run, for a reason.
+        excused: called when the devices that a round waits for are others than before.
+
+    """
+    if config.allocation is None:
+        return None
+    assert config.radio_socket is not None
+
+    def arrived(device: int) -> float:
+        upload = uploads.get((0, device))
+        announced = 0 if upload is None else upload.header.payload_bytes
+        return upload.payload_bytes / announced if upload is not None and announced else 0.0
+
+    return ReportDesk(
+        CellFreeAllocator(
+            config.allocation,
+            RadioAccess(config.radio_socket),
+            devices=config.devices,
+            clock=clock,
+            log=log,
+        ),
+        roster=lambda: task.roster,
+        newest=lambda: task.store.newest.number,
+        arrived=arrived,
+        takes_silence=task.rule.takes_silence,
+        log=log,
+        stop=stop,
+        excused=excused,
+    )

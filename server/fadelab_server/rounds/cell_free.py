@@ -1,0 +1,223 @@
+"""Power coefficients for all devices of a cell-free uplink, round by round.
+
+A. Mahmoudi, M. Xiao, E. Bjornson, "Accelerating energy-efficient federated learning in cell-free
+networks with adaptive quantization", arXiv 2412.20785: devices tell how many bits their updates
+have, the server solves a power control problem with the large-scale statistics of the uplink and
+sends every device its power coefficient.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from fadelab_proto.clock import Clock
+from fadelab_proto.events import EventLog
+from fadelab_server.allocator.min_max_latency import min_max_latency
+from fadelab_server.allocator.round_cost import Allocation, RoundLoad
+from fadelab_server.allocator.uplink import F64
+from fadelab_server.rounds.base import AllocationError, Grant, Report
+from fadelab_server.rounds.config import CellFreeAllocationConfig
+from fadelab_server.rounds.power_control import decide_powers
+from fadelab_server.rounds.radio_access import RadioAccess, Uplink
+from fadelab_server.rounds.spending import RoundCost, Spending
+
+
+class CellFreeAllocator:
+    """Decides coefficients and has the emulator put them in force.
+
+    Args:
+        config: which power control, which budgets.
+        access: to the radio plane.
+        devices: in the experiment.
+
+    """
+
+    wanted: tuple[str, ...] = ("bits", "wire_bits", "compute_s", "compute_j")
+
+    def __init__(
+        self,
+        config: CellFreeAllocationConfig,
+        access: RadioAccess,
+        *,
+        devices: int,
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self.decides_again = config.during_round == "recompute"
+        self._config = config
+        self._access = access
+        self._devices = devices
+        self._clock = clock
+        self._log = log
+        self._spending = Spending(config.budget)
+        self._start: F64 | None = None
+        self._cost: RoundCost | None = None
+        self._version = 0
+
+    async def decide(
+        self, version: int, reports: Mapping[int, Report], arrived: Mapping[int, float]
+    ) -> Mapping[int, Grant]:
+        """Return every reporting device's power; see :class:`Allocator`."""
+        uplink = await self._access.uplink()
+        load = self._load(reports, arrived, devices=len(uplink.statistics.noise))
+        begun_s = self._clock.now_s()
+        allocation = await self._solve(uplink, load)
+        solve_s = self._clock.now_s() - begun_s
+        powers_w = uplink.statistics.full_power_w * allocation.coefficient
+        in_force_bps = await self._access.set_powers(powers_w)
+        planned = _on_links(allocation, load, uplink, powers_w)
+        now_s = self._clock.now_s()
+        self._version = version
+        if self._cost is None:
+            self._cost = RoundCost(planned_s=planned.round_s, planned_j=planned.round_j, load=load)
+        self._cost.powers_changed(powers_w, load.bits > 0, now_s)
+        self._start = allocation.coefficient
+        self._note(version, reports, planned, in_force_bps, solve_s, again=bool(arrived))
+        return {
+            device: Grant(
+                power_w=float(powers_w[device]),
+                rate_bps=float(planned.rate_bps[device]),
+                upload_s=float(planned.upload_s[device]),
+                numbers={"coefficient": float(planned.coefficient[device])},
+            )
+            for device in reports
+        }
+
+    async def between_rounds(self) -> None:
+        """Give everybody the same rate, for acknowledgements of downloads and for reports."""
+        uplink = await self._access.uplink()
+        statistics = uplink.statistics
+        equal = RoundLoad(np.ones(len(statistics.noise)))
+        try:
+            allocation = await asyncio.to_thread(min_max_latency, statistics, equal)
+        except ValueError as error:
+            raise AllocationError(f"no power control is possible: {error}") from error
+        await self._access.set_powers(statistics.full_power_w * allocation.coefficient)
+
+    def uploaded(self, device: int, arrived_s: float) -> None:
+        """Book a measured upload."""
+        if self._cost is None:
+            return
+        upload_s, upload_j = self._cost.uploaded(device, arrived_s)
+        self._log.write(
+            "upload_metered",
+            device=device,
+            version=self._version,
+            upload_s=round(upload_s, 6),
+            upload_j=upload_j,
+        )
+
+    def ended(self, version: int) -> str | None:
+        """Book the round that made a version; say if a budget is spent."""
+        if self._cost is None:
+            return None
+        cost, self._cost = self._cost, None
+        reason = self._spending.book(cost)
+        spent = self._spending
+        self._log.write(
+            "round_cost",
+            version=version,
+            planned_s=cost.planned_s,
+            planned_j=cost.planned_j,
+            measured_s=cost.measured_s,
+            measured_j=cost.measured_j,
+            planned_total_s=spent.planned_s,
+            planned_total_j=spent.planned_j,
+            measured_total_s=spent.measured_s,
+            measured_total_j=spent.measured_j,
+        )
+        return reason
+
+    async def close(self) -> None:
+        """Leave the radio plane."""
+        await self._access.close()
+
+    def _load(
+        self, reports: Mapping[int, Report], arrived: Mapping[int, float], *, devices: int
+    ) -> RoundLoad:
+        if devices != self._devices:
+            raise AllocationError(
+                f"the radio plane has {devices} devices, the server {self._devices}"
+            )
+        bits = np.zeros(devices)
+        for device, report in reports.items():
+            bits[device] = report.numbers["wire_bits"] * (1 - arrived.get(device, 0.0))
+        return RoundLoad(
+            bits,
+            compute_s=max(report.numbers["compute_s"] for report in reports.values()),
+            compute_j=sum(report.numbers["compute_j"] for report in reports.values()),
+        )
+
+    async def _solve(self, uplink: Uplink, load: RoundLoad) -> Allocation:
+        silent = np.zeros(len(load.bits))
+        if not np.any(load.bits):
+            return Allocation(silent, silent, silent, silent, load.compute_s, load.compute_j, 0, 0)
+        start = self._start
+        # A search cannot begin with a power of 0 for somebody who has something to send now.
+        if start is not None and np.any((start == 0) & (load.bits > 0)):
+            start = None
+        try:
+            return await asyncio.to_thread(
+                decide_powers,
+                self._config.power_control,
+                uplink.statistics,
+                load,
+                left=self._spending.left,
+                start=start,
+            )
+        except ValueError as error:
+            raise AllocationError(f"no power control is possible: {error}") from error
+
+    def _note(
+        self,
+        version: int,
+        reports: Mapping[int, Report],
+        planned: Allocation,
+        in_force_bps: F64,
+        solve_s: float,
+        *,
+        again: bool,
+    ) -> None:
+        devices = sorted(reports)
+        sending = planned.coefficient > 0
+        gap = np.abs(in_force_bps[sending] / planned.rate_bps[sending] - 1)
+        self._log.write(
+            "round_planned",
+            version=version,
+            again=again,
+            power_control=self._config.power_control.kind,
+            devices=devices,
+            coefficient=planned.coefficient[devices].tolist(),
+            rate_bps=planned.rate_bps[devices].tolist(),
+            upload_s=planned.upload_s[devices].tolist(),
+            upload_j=planned.upload_j[devices].tolist(),
+            bits=[reports[device].numbers["bits"] for device in devices],
+            wire_bits=[reports[device].numbers["wire_bits"] for device in devices],
+            update_ids=[reports[device].update_id for device in devices],
+            round_s=planned.round_s,
+            round_j=planned.round_j,
+            iterations=planned.iterations,
+            residual=float(planned.residual),
+            solve_s=round(solve_s, 6),
+            largest_rate_gap=float(gap.max()) if len(gap) else 0.0,
+        )
+
+
+def _on_links(allocation: Allocation, load: RoundLoad, uplink: Uplink, powers_w: F64) -> Allocation:
+    """Return what an allocation comes to on links that are never slower than their floor.
+
+    Who gets no power uploads nothing, in no time.
+    """
+    rate_bps = np.maximum(allocation.rate_bps, uplink.floor_bps)
+    upload_s = np.where(powers_w > 0, load.bits / rate_bps, 0.0)
+    upload_j = powers_w * upload_s
+    return replace(
+        allocation,
+        rate_bps=rate_bps,
+        upload_s=upload_s,
+        upload_j=upload_j,
+        round_s=float(upload_s.max()) + load.compute_s,
+        round_j=float(upload_j.sum()) + load.compute_j,
+    )

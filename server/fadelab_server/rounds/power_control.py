@@ -1,0 +1,74 @@
+"""The power controls by name."""
+
+from dataclasses import dataclass
+
+from fadelab_server.allocator.coordinate_descent import coordinate_descent
+from fadelab_server.allocator.dinkelbach import dinkelbach
+from fadelab_server.allocator.full_power import full_power
+from fadelab_server.allocator.min_max_latency import min_max_latency
+from fadelab_server.allocator.round_cost import Allocation, CostWeights, RoundLoad
+from fadelab_server.allocator.sqp_budget import sqp_budget
+from fadelab_server.allocator.sqp_weighted import sqp_weighted
+from fadelab_server.allocator.uplink import F64, UplinkStatistics
+from fadelab_server.allocator.wmmse import wmmse
+from fadelab_server.rounds.config import (
+    CoordinateDescentConfig,
+    DinkelbachConfig,
+    FullPowerConfig,
+    MinMaxConfig,
+    PowerControlConfig,
+    SqpBudgetConfig,
+    SqpWeightedConfig,
+    WmmseConfig,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of the budgets; infinite where there is none."""
+
+    energy_j: float
+    latency_s: float
+
+
+def decide_powers(
+    config: PowerControlConfig,
+    statistics: UplinkStatistics,
+    load: RoundLoad,
+    *,
+    left: Left,
+    start: F64 | None,
+) -> Allocation:
+    """Return the coefficients that a power control chooses for a round.
+
+    Args:
+        config: which power control.
+        statistics: of the uplink.
+        load: what is to be sent.
+        left: of the budgets; only ``sqp_budget`` looks at them.
+        start: an earlier round's coefficients.
+
+    Raises:
+        ValueError: nobody has anything to send that could be heard.
+
+    """
+    match config:
+        case SqpBudgetConfig():
+            return sqp_budget(
+                statistics, load, energy_j=left.energy_j, latency_s=left.latency_s, start=start
+            )
+        case SqpWeightedConfig() | CoordinateDescentConfig():
+            weights = CostWeights(config.energy_weight, config.latency_weight)
+            by_sqp = isinstance(config, SqpWeightedConfig)
+            solve = sqp_weighted if by_sqp else coordinate_descent
+            return solve(statistics, load, weights=weights, start=start)
+        case DinkelbachConfig(radiated_per_w=radiated_per_w, constant=constant):
+            return dinkelbach(
+                statistics, load, radiated_per_w=radiated_per_w, constant=constant, start=start
+            )
+        case MinMaxConfig():
+            return min_max_latency(statistics, load, start=start)
+        case WmmseConfig():
+            return wmmse(statistics, load, start=start)
+        case FullPowerConfig():
+            return full_power(statistics, load)
