@@ -15,6 +15,7 @@ from fadelab_agent.terms import DeviceTerms, TaskParts
 from fadelab_agent.trainer_loop import TrainerLoop
 from fadelab_agent.uplink import UploadOutcome
 from fadelab_agent.upload_ways import UploadWays
+from fadelab_agent.work import Trained
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import rounds_pb2
 from fadelab_proto.seeds import Stream, generator
@@ -56,7 +57,11 @@ class RoundLoop(TrainerLoop):
         return -1
 
     async def _send(
-        self, waiting: F32, model: Model, fetched_s: float
+        self,
+        waiting: F32,
+        model: Model,
+        trained: Trained,  # noqa: ARG002 -- another loop reports it
+        fetched_s: float,
     ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
         waiting = with_signs(waiting, self._draws())
