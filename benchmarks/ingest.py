@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import grpc
 import numpy as np
+import uvloop
 from google.protobuf.message import Message
 from served import RUN_ID, cpu_s, join_request, peak_mib, serve_and_tell, server_config
 
@@ -174,7 +175,7 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str, device
     if child == 0:
         try:
             if kind in BARE:
-                asyncio.run(run_bare_server(arguments.dimension, kind, writer))
+                uvloop.run(run_bare_server(arguments.dimension, kind, writer))
             else:
                 run_server(folder, arguments, kind, devices, writer)
         finally:
@@ -184,7 +185,7 @@ def measure(encoding: Encoding, arguments: argparse.Namespace, kind: str, device
         with os.fdopen(reader) as pipe:
             port = int(pipe.readline())
             sender = Sender(port, folder, encoding, arguments, devices, child)
-            return asyncio.run(sender.bare() if kind in BARE else sender.rounds())
+            return uvloop.run(sender.bare() if kind in BARE else sender.rounds())
     finally:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)

@@ -1,6 +1,5 @@
 """A server in a process of its own, as the benchmarks of uploads need it, and what it costs."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def server_config(
 
 def serve_and_tell(config: ServerConfig, tell: int) -> None:
     """Serve until SIGTERM; write the port and a newline to a descriptor."""
-    asyncio.run(serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode())))
+    serve(config, listening=lambda port: os.write(tell, f"{port}\n".encode()))
 
 
 def join_request(device: int, *, dimension: int, samples: int) -> pb.JoinRequest:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import grpc
+import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fadelab_proto import federation_pb2_grpc as pb_grpc
@@ -189,14 +190,16 @@ def _listen(
         raise ListenError(f"cannot listen on {address}: {likely_cause}") from error
 
 
-async def serve(
+def serve(
     config: ServerConfig,
     *,
     resume: Path | None = None,
     listening: Callable[[int], None] | None = None,
     watch_handshakes: bool = False,
 ) -> None:
-    """Run a server until its run is over or SIGTERM or SIGINT arrives.
+    """Run a server in an event loop of its own until its run is over or SIGTERM or SIGINT arrives.
+
+    The loop is libuv's: gRPC hands it some twenty callbacks for each call.
 
     Args:
         config: what to serve.
@@ -215,6 +218,16 @@ async def serve(
     prefer_throughput()
     if config.accelerate:
         accelerate()
+    uvloop.run(_serve(config, resume, listening, watch_handshakes=watch_handshakes))
+
+
+async def _serve(
+    config: ServerConfig,
+    resume: Path | None,
+    listening: Callable[[int], None] | None,
+    *,
+    watch_handshakes: bool,
+) -> None:
     clock = SystemClock(config.time_scale)
     with (
         EventLog(config.events_dir, "server", "0", clock) as log,

@@ -20,7 +20,7 @@ from fadelab_proto.wire import channel_options
 from fadelab_server.config import ServerConfig
 
 _PROGRAM = """
-import asyncio, sys
+import sys
 from pathlib import Path
 from fadelab_server import app
 from fadelab_server.config import ServerConfig
@@ -35,7 +35,7 @@ async def start_and_tell(self):
 
 app.Server.start = start_and_tell
 resume = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-asyncio.run(app.serve(ServerConfig.model_validate_json(sys.argv[1]), resume=resume))
+app.serve(ServerConfig.model_validate_json(sys.argv[1]), resume=resume)
 """
 
 

@@ -283,7 +283,7 @@ def test_files_that_cannot_be_used_stop_the_server_with_a_sentence(
 
 
 _PROGRAM = """
-import asyncio, sys
+import sys
 from fadelab_server import app
 from fadelab_server.config import ServerConfig
 
@@ -293,7 +293,7 @@ def listening(port):
     sys.stdout.flush()
 
 config = ServerConfig.model_validate_json(sys.argv[1])
-asyncio.run(app.serve(config, listening=listening, watch_handshakes=True))
+app.serve(config, listening=listening, watch_handshakes=True)
 """
 
 

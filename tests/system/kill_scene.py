@@ -110,7 +110,7 @@ class Run:
         reader, writer = os.pipe()
 
         def body() -> None:
-            asyncio.run(serve(self.config, listening=lambda _: os.write(writer, b"l") and None))
+            serve(self.config, listening=lambda _: os.write(writer, b"l") and None)
 
         pid = fork(body)
         os.close(writer)
@@ -121,7 +121,7 @@ class Run:
 
     def next_server(self) -> int:
         """Start one that goes on where the last one was killed."""
-        return fork(lambda: asyncio.run(serve(self.config, resume=self.config.checkpoint_dir)))
+        return fork(lambda: serve(self.config, resume=self.config.checkpoint_dir))
 
     def starter(self) -> int:
         """Start what begins the run, which changes nothing if it has begun."""

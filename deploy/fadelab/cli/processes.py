@@ -75,7 +75,7 @@ def server(
     with sentences():
         found = resume_if_any and (checked.checkpoint_dir / CHECKPOINT).is_file()
         folder = checked.checkpoint_dir if resume or found else None
-        asyncio.run(serve(checked, resume=folder, watch_handshakes=True))
+        serve(checked, resume=folder, watch_handshakes=True)
 
 
 def agent(

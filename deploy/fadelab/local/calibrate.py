@@ -102,7 +102,7 @@ def _measure(folder: Path, rates_bps: Sequence[float], update_bytes: int) -> lis
         for sender in senders:
             sender.channel.send(go=True)
 
-    asyncio.run(serve(config, listening=go))
+    serve(config, listening=go)
     for sender in senders:
         os.waitpid(sender.pid, 0)
     return _read(folder, rates_bps)

@@ -87,7 +87,7 @@ def _server(channel: Channel) -> None:
     if message is None:
         return
     config = ServerConfig.model_validate_json(str(message["config"]))
-    asyncio.run(serve(config, listening=lambda port: channel.send(listening=port)))
+    serve(config, listening=lambda port: channel.send(listening=port))
 
 
 class _Run:
