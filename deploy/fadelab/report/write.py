@@ -18,6 +18,7 @@ from fadelab.report.sp_fl import sp_fl
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
+from fadelab.report.twin import twin
 
 _SECTIONS = (
     heading,
@@ -31,6 +32,7 @@ _SECTIONS = (
     proof,
     fidelity,
     throughput,
+    twin,
     staleness,
     ledger,
     resume,

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fadelab.results.sp_fl_schema import SpFlRounds
+from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
 
@@ -385,3 +386,6 @@ class Summary(StrictModel):
         None, description="Null if devices do not upload once in each contact."
     )
     sp_fl: SpFlRounds | None = Field(None, description="Null if the method is another.")
+    twin: TwinResult | None = Field(
+        None, description="The formula twin; null if devices do not upload once in each contact."
+    )
