@@ -238,6 +238,8 @@ class TickLoop:
         self._log_contacts(tick, applied_s)
         self._on_tick(tick)
         if self._new_powers:
+            for device, power_w in self._new_powers.items():
+                self._note("power_in_force", tick=tick.index, device=device, power_w=power_w)
             self._on_powers(self._new_powers)
         for change in self._new_changes:
             change.in_force()

@@ -21,7 +21,8 @@ class Stream(IntEnum):
     TRAINING = 6
     CODEC = 7
     DOWNLINK = 8
-    RECEPTION = 9
+    DRIFT = 9
+    RECEPTION = 10
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

@@ -10,6 +10,15 @@ from fadelab.report.model import Run, ScheduleView
 from fadelab.results import schema
 from fadelab.results.ledger import add_ledgers
 from fadelab.results.throughput import Throughput, ThroughputDirection
+from fadelab.twin.schema import (
+    DecisionReplay,
+    TwinFigures,
+    TwinPair,
+    TwinResult,
+    TwinRun,
+    UploadDuration,
+    UploadDurations,
+)
 
 Counts = TypeVar("Counts", schema.UpdateCounts, schema.Joules, schema.Connectivity)
 
@@ -393,3 +402,50 @@ def static_device() -> Run:
     )  # fmt: skip
     always = [schema.Contact(start_s=0.0, end_s=DURATION_S)]
     return replace(change_devices(run, contacts=always, resume_ms=[12.0]), schedule=schedule)
+
+
+def make_twin(devices: int, uploads: int = 30) -> TwinResult:
+    rng = np.random.default_rng(devices)
+    durations = [
+        UploadDuration(
+            device=i % devices,
+            start_s=float(i),
+            wire_packets=int(rng.integers(5, 300)),
+            measured_s=2.05,
+            arrived_s=2.01,
+            formula_s=2.0,
+        )
+        for i in range(uploads)
+    ]
+    pairs = {
+        f"device-{i}": TwinPair(sockets=make_twin_figures(rng), twin=make_twin_figures(rng))
+        for i in range(devices)
+    }
+    return TwinResult(
+        decisions=DecisionReplay(replayed=40, incomplete=0, mismatches=0, mismatched=[]),
+        durations=UploadDurations(
+            least_packets=50,
+            compared=uploads,
+            median_deviation=0.025 if uploads else None,
+            median_ratio=1.025 if uploads else None,
+            median_answer_s=0.04 if uploads else None,
+            uploads=durations,
+        ),
+        run=TwinRun(
+            total=TwinPair(sockets=make_twin_figures(rng), twin=make_twin_figures(rng)),
+            devices=pairs,
+        ),
+    )
+
+
+def make_twin_figures(rng: np.random.Generator) -> TwinFigures:
+    return TwinFigures(
+        contacts=7,
+        skipped=1,
+        sent=5,
+        acknowledged=4,
+        k_keep=float(rng.uniform(1e3, 1e4)),
+        staleness=None if rng.random() < 0.2 else 2.5,
+        energy_j=float(rng.uniform(0.1, 1.0)),
+        upload_s=4.0,
+    )

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_outline import Outline
+from report_outline import Outline, text_of
 from report_runs import (
     change,
     disobedient,
     empty_schedule,
     make_run,
     make_task,
+    make_twin,
     no_contacts,
     no_devices,
     no_proof,
@@ -28,6 +29,7 @@ from report_runs import (
 
 from fadelab.report.devices import device_table
 from fadelab.report.overview import key_figures
+from fadelab.report.twin import twin
 from fadelab.report.write import build_page, write_report
 from fadelab.results.schema import ContactUse
 
@@ -55,6 +57,7 @@ CASES = {
     "no proof": no_proof,
     "oracle": oracle,
     "disobedient": disobedient,
+    "twin": lambda: change(make_run(8), twin=make_twin(8)),
 }
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
 
@@ -182,3 +185,35 @@ def test_what_became_of_contacts_is_told_where_devices_upload_in_each() -> None:
     unbound = change(make_run(1), contacts=use.model_copy(update={"allowance_j": None}))
     assert "no allowance" in Outline(key_figures(unbound)).visible
     assert "allow" not in Outline(key_figures(make_run(1))).visible
+
+
+def test_sockets_and_formula_twin_stand_side_by_side() -> None:
+    run = change(make_run(3), twin=make_twin(3))
+    section = twin(run)
+    visible = text_of(section)
+    assert "0 of 40 decisions made again" in visible
+    assert "2.5 % off in the median of 30 uploads" in visible
+    assert section.count("<svg") == 1
+    assert section.count("<tr>") == 1 + 3 + 1
+    assert "more than 50 wire packets" in visible
+
+
+def test_a_twin_that_decides_otherwise_or_is_far_off_is_marked() -> None:
+    found = make_twin(1)
+    assert 'class="bad"' not in twin(change(make_run(1), twin=found))
+    other = found.decisions.model_copy(update={"mismatches": 1})
+    assert 'class="bad"' in twin(
+        change(make_run(1), twin=found.model_copy(update={"decisions": other}))
+    )
+    slow = found.durations.model_copy(update={"median_deviation": 0.051})
+    assert 'class="bad"' in twin(
+        change(make_run(1), twin=found.model_copy(update={"durations": slow}))
+    )
+
+
+def test_a_twin_without_uploads_or_second_run_says_so() -> None:
+    found = make_twin(1, uploads=0).model_copy(update={"run": None})
+    section = twin(change(make_run(1), twin=found))
+    assert "No upload was acknowledged" in text_of(section)
+    assert "<table" not in section
+    assert twin(make_run(1)) == ""

@@ -211,6 +211,8 @@ def test_a_power_request_takes_effect_and_leaves_the_others_alone(tmp_path: Path
     # It is told when tick 6, the seventh, is in force.
     assert asked.powers == [(7, {2: 0.02})]
     assert calm.powers == []
+    logged = asked.events("power_in_force")
+    assert [(e["tick"], e["device"], e["power_w"]) for e in logged] == [(6, 2, 0.02)]
 
 
 @pytest.mark.parametrize("factor", [0.5, 10.0])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import pytest
 from tests.system.commands import ROOT, Ended
 from tests.system.test_whole_runs import events
 
@@ -37,3 +38,18 @@ def test_devices_send_what_their_contacts_carry(run: Callable[..., Ended]) -> No
     assert isinstance(contacts, dict)
     assert contacts["used"] == len(uses)
     assert "updates acknowledged in theirs" in ended.output
+    check_twin(ended.summary["twin"], len(plans))
+
+
+def check_twin(twin: object, plans: int) -> None:
+    """The formula twin decides as the devices did, and comes to much the same."""
+    assert isinstance(twin, dict)
+    decisions = twin["decisions"]
+    assert decisions["replayed"] >= plans
+    assert (decisions["mismatches"], decisions["incomplete"]) == (0, 0), decisions
+    # A machine that does other work besides slows uploads; none is faster than its frames.
+    for upload in twin["durations"]["uploads"]:
+        assert upload["measured_s"] > 0.8 * upload["formula_s"] - 0.5
+    total = twin["run"]["total"]
+    assert total["twin"]["sent"] >= total["sockets"]["sent"] / 2
+    assert total["twin"]["k_keep"] == pytest.approx(total["sockets"]["k_keep"], rel=0.5)

@@ -19,6 +19,7 @@ from fadelab.report.sp_fl import sp_fl
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
+from fadelab.report.twin import twin
 
 _SECTIONS = (
     heading,
@@ -33,6 +34,7 @@ _SECTIONS = (
     proof,
     fidelity,
     throughput,
+    twin,
     staleness,
     ledger,
     resume,

@@ -27,6 +27,7 @@ from fadelab.results.schema import (
 from fadelab.results.sp_fl import sp_fl_rounds
 from fadelab.results.tasks import task_results
 from fadelab.results.validity import invalid_reasons
+from fadelab.twin.compute import formula_twin
 
 
 def compute_summary(run_dir: Path) -> Summary:
@@ -78,6 +79,7 @@ def compute_summary(run_dir: Path) -> Summary:
         contacts=contact_use(record),
         sp_fl=sp_fl_rounds(record),
         rounds=round_plans(record),
+        twin=formula_twin(record),
     )
 
 

@@ -19,8 +19,10 @@ class Upload:
     """Remaining contact as the device was told it."""
     remaining_s: float
     """What really remained."""
+    k_keep: int | None
+    """Entries kept; None where the codec decided that."""
     kept_share: float | None
-    """Entries kept over entries; None where the codec decided that."""
+    """The same over all entries."""
     fits: bool
     """Whether it was to fit into the predicted remainder."""
     acknowledged: bool
@@ -81,6 +83,7 @@ def uploads(record: RunRecord) -> Iterator[Upload]:
             device=device,
             predicted_s=number(plan, "predicted_contact_s"),
             remaining_s=max(0.0, window_end_s - t_s),
+            k_keep=k_keep if isinstance(k_keep, int) else None,
             kept_share=(k_keep / number(plan, "dimension") if isinstance(k_keep, int) else None),
             fits=_fits(plan),
             acknowledged=end["acknowledged"] is True,

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fadelab.results.sp_fl_schema import SpFlRounds
+from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
 
@@ -442,4 +443,7 @@ class Summary(StrictModel):
     sp_fl: SpFlRounds | None = Field(None, description="Null if the method is another.")
     rounds: RoundPlans | None = Field(
         None, description="Null if the server gave devices nothing before they uploaded."
+    )
+    twin: TwinResult | None = Field(
+        None, description="The formula twin; null if devices do not upload once in each contact."
     )

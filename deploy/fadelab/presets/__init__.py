@@ -1,0 +1,1 @@
+"""Settings of published simulations, as far as they are given."""
