@@ -74,7 +74,7 @@ class Federation:
             stop=self.stop,
             excused=self._roster_changed,
         )
-        """Where devices report updates before they upload them; None where nothing is allocated."""
+        """Where devices report updates before they upload them."""
         self.datagram_port = 0
         """UDP port at which packets of loss-tolerant classes are taken; 0 where none are."""
 
@@ -90,8 +90,7 @@ class Federation:
         self.log.write("run_started", start_mono_s=start_mono_s)
         self._roster_changed()
         self._keep(asyncio.create_task(self._stop_after_duration(start_mono_s)))
-        if self.desk is not None:
-            self.desk.settle()
+        self.desk.settle()
         self.orders.notify()
         self.changed.notify()
 
@@ -104,8 +103,7 @@ class Federation:
             timer.cancel()
         for (task_index, _), upload in sorted(self.uploads.items()):
             self._log_upload("upload_partial", task_index, upload)
-        if self.desk is not None:
-            self.desk.end()
+        self.desk.end()
         self.log.write("run_stopped", reason=reason)
         self.stopped.set()
         self.orders.notify()
@@ -151,8 +149,7 @@ class Federation:
     def _roster(self, task_index: int, now_s: float) -> Roster:
         sessions = self.sessions.alive(now_s)
         present = frozenset(s.device for s in sessions if task_index in s.samples)
-        if self.desk is not None:
-            present -= self.desk.silenced
+        present -= self.desk.silenced
         return present | self.tasks[task_index].roster if now_s < self._awaited_until_s else present
 
     async def _review_roster(self, when_s: float) -> None:
@@ -182,8 +179,7 @@ class Federation:
             published = task.set_roster(roster, now)
             if published is not None:
                 self._keep(asyncio.create_task(self._show(index, published, end)))
-        if self.desk is not None:
-            self.desk.roster_changed()
+        self.desk.roster_changed()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -285,8 +281,7 @@ class Federation:
             applied = task.commit(assembly, vector, now)
             end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
             self._log_upload("upload_complete", index, assembly, applied)
-            if self.desk is not None:
-                self.desk.finished(device, assembly.timer.last_s or now)
+            self.desk.finished(device, assembly.timer.last_s or now)
             if self.keeper.snapshot_due():
                 self._keep(asyncio.create_task(self._snapshot()))
         if applied.published is None:
@@ -385,8 +380,7 @@ class Federation:
                     published_mono_s=own.published_mono_s,
                 )
         task.store.show(version)
-        if self.desk is not None:
-            self.desk.published(version.number)
+        self.desk.published(version.number)
         if task.rule.synchronous:
             self.orders.notify()
         self.changed.notify()
@@ -434,8 +428,7 @@ class Federation:
         """Save the state for the last time and close the journal."""
         async with self._turn:
             await self.keeper.snapshot()
-        if self.desk is not None:
-            await self.desk.close()
+        await self.desk.close()
         await self.keeper.close()
 
     def resume(self, directory: Path) -> None:

@@ -9,6 +9,7 @@ from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_server.federation import Federation
 from fadelab_server.gatekeeper import Gatekeeper
+from fadelab_server.rounds.desk import refused_report
 from fadelab_server.sessions import JoinRefusedError, Session
 
 _MAX_DEVICES_IN_STATUS = 64
@@ -89,11 +90,8 @@ class FederationService(pb_grpc.FederationServicer):
             return pb.UpdateAllocation(
                 status=pb.ALLOCATION_STATUS_REFUSED_SESSION, reason="unknown session: join first"
             )
-        if federation.desk is None or request.task_index not in session.samples:
-            return pb.UpdateAllocation(
-                status=pb.ALLOCATION_STATUS_REFUSED_REPORT,
-                reason="this server allocates nothing in rounds of this task",
-            )
+        if request.task_index not in session.samples:
+            return refused_report(f"the device does not train task {request.task_index}")
         return await federation.desk.report(request, session.device)
 
     async def _directives(self, session: Session) -> AsyncIterator[pb.Directive]:

@@ -3,7 +3,7 @@
 from fadelab.report.markup import Cell, Markup, card, figure, join, table, tag
 from fadelab.report.model import Run
 from fadelab.report.units import NONE, number, plural, share
-from fadelab.results.schema import PlannedRound, RoundPlans
+from fadelab.results.round_schema import PlannedRound, RoundPlans
 
 _ROUNDS, _UPLOADS = 100, 400
 _ROUND_HEADINGS = (

@@ -11,7 +11,7 @@ from itertools import groupby
 from statistics import median
 
 from fadelab.results.record import Event, RunRecord, number
-from fadelab.results.schema import PlannedRound, RoundPlans
+from fadelab.results.round_schema import PlannedRound, RoundPlans
 
 _LONG_BITS = 50 * 1514 * 8
 """Fifty full frames: what is shorter says more of bursts and of waking up than of the link."""

@@ -7,7 +7,7 @@ from fadelab_proto.events import EventLog
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.config import ServerConfig
 from fadelab_server.rounds.cell_free import CellFreeAllocator
-from fadelab_server.rounds.desk import ReportDesk
+from fadelab_server.rounds.desk import NoDesk, ReportDesk
 from fadelab_server.rounds.radio_access import RadioAccess
 from fadelab_server.task_state import TaskState
 
@@ -21,8 +21,8 @@ def build_desk(
     log: EventLog,
     stop: Callable[[str], None],
     excused: Callable[[], None],
-) -> ReportDesk | None:
-    """Return the first task's desk; None where nothing is allocated.
+) -> ReportDesk | NoDesk:
+    """Return the first task's desk, or one that refuses reports where nothing is allocated.
 
     Args:
         config: the server's.
@@ -35,7 +35,7 @@ def build_desk(
 
     """
     if config.allocation is None:
-        return None
+        return NoDesk()
     assert config.radio_socket is not None
 
     def arrived(device: int) -> float:
@@ -51,11 +51,26 @@ def build_desk(
             clock=clock,
             log=log,
         ),
-        roster=lambda: task.roster,
+        roster=lambda: expected_reports(task, uploads),
         newest=lambda: task.store.newest.number,
         arrived=arrived,
         takes_silence=task.rule.takes_silence,
         log=log,
         stop=stop,
         excused=excused,
+    )
+
+
+def expected_reports(
+    task: TaskState, uploads: Mapping[tuple[int, int], UpdateAssembly]
+) -> frozenset[int]:
+    """Return the devices that have an update of this round to report.
+
+    After a restart of the server, some have uploaded already or are about to: they report no more.
+    """
+    newest = task.store.newest.number
+    return frozenset(
+        device
+        for device in task.roster
+        if (0, device) not in uploads and task.refuse(device=device, base_version=newest) is None
     )

@@ -17,7 +17,7 @@ class ReportDesk:
 
     Args:
         allocator: decides.
-        roster: returns the devices whose updates the round still has to wait for or has.
+        roster: returns the devices that must have reported before the round is decided.
         newest: returns the version that the round trains from.
         arrived: returns the share of a device's update that has arrived.
         takes_silence: whether the aggregation rule counts who sends nothing; if not, rounds do not
@@ -67,7 +67,7 @@ class ReportDesk:
         wrong = self._wrong(request)
         if wrong is not None:
             self._log.write("report_refused", device=device, reason=wrong)
-            return pb.UpdateAllocation(status=pb.ALLOCATION_STATUS_REFUSED_REPORT, reason=wrong)
+            return refused_report(wrong)
         version = request.base_version
         if version == self._newest():
             self._enter(version)
@@ -206,3 +206,36 @@ def _answer(grant: Grant) -> pb.UpdateAllocation:
         upload_s=grant.upload_s,
         numbers=dict(grant.numbers),
     )
+
+
+def refused_report(reason: str) -> pb.UpdateAllocation:
+    """Return the answer to a report that the server does not want."""
+    return pb.UpdateAllocation(status=pb.ALLOCATION_STATUS_REFUSED_REPORT, reason=reason)
+
+
+class NoDesk:
+    """Stands where a server allocates nothing: devices upload as they like."""
+
+    silenced: frozenset[int] = frozenset()
+
+    async def report(self, request: pb.UpdateReport, device: int) -> pb.UpdateAllocation:  # noqa: ARG002
+        """Refuse a report."""
+        return refused_report("this server allocates nothing")
+
+    def roster_changed(self) -> None:
+        """Do nothing: nobody waits here."""
+
+    def finished(self, device: int, arrived_s: float) -> None:
+        """Do nothing."""
+
+    def published(self, version: int) -> None:
+        """Do nothing."""
+
+    def settle(self) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
