@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from fadelab.allocations import check_allocation
 from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.methods import MethodConfig
+from fadelab.methods import MethodConfig, SpFlMethod
+from fadelab.methods.sp_fl import check_links
 from fadelab.mistakes import describe
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.routes import ClassRoutes, MtuBytes
@@ -26,6 +27,7 @@ from fadelab_server.config import (
     FedBuffConfig,
     FullDownlink,
 )
+from fadelab_server.sp_fl_config import SpFlConfig
 
 
 class DevicesConfig(StrictModel):
@@ -151,7 +153,7 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig):
+        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig | SpFlConfig):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(
@@ -183,6 +185,8 @@ class Experiment(StrictModel):
     def _classes_can_travel(self) -> Self:
         marked_routes(self.transport.classes, self.radio.classes)
         check_losses(self.transport.classes, self.method.pieces())
+        if isinstance(self.method, SpFlMethod):
+            check_links(self.method, self.radio, self.transport.classes)
         check_allocation(self.method.pieces(), self.radio, self.devices.count)
         return self
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +26,7 @@ from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
 from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioConfig
 from fadelab_agent.radio_of_kernel import KernelRadio
+from fadelab_agent.round_loop import RoundLoop
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
@@ -44,7 +45,7 @@ from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.substitutes import LastStep, SubstituteConfig
-from fadelab_proto.tcp_info import TcpLedger
+from fadelab_proto.tcp_info import TcpLedger, abort
 
 TaskLoop = TrainerLoop | ContactLoop
 
@@ -103,6 +104,11 @@ class AgentConfig(StrictModel):
         None,
         description="Train between contacts and upload once in each; when left out, a device "
         "uploads whenever it has trained for its local steps.",
+    )
+    reports: bool = Field(
+        default=False,
+        description="Report each update's figures before it is sent, and send within the time that "
+        "the server gives the round; only for servers that ask for it.",
     )
     keeps_model: bool = Field(
         default=False,
@@ -317,6 +323,10 @@ class Agent:
                 log=log,
                 compute_lock=lock,
             )
+            if config.reports:
+                return RoundLoop(
+                    terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways)
+                )
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
             reports = (
@@ -338,6 +348,16 @@ class Agent:
         return WiredRadio(
             self._clock, rate_up_bps=radio.rate_up_bps, rate_down_bps=radio.rate_down_bps
         )
+
+    def _breaks_off(self, ways: UploadWays) -> Callable[[], None]:
+        """Return what ends the connections of packet classes, their counters being kept."""
+
+        def break_off() -> None:
+            self._ledger.update()
+            for dscp in ways.marks:
+                abort(dscp)
+
+        return break_off
 
     async def _keep_ledger(self) -> None:
         """Look at the connections' counters now and then: a closed one takes them along."""

@@ -153,6 +153,8 @@ class DatagramSender:
         self._clock = clock
         self._stall_s = stall_s
         self._socket = _open_socket(terms.dscp)
+        self.fixed_rate_bps: float | None = None
+        """Layer-2 rate to keep to; the configured share of the radio's rate without one."""
 
     async def send(
         self,
@@ -250,7 +252,8 @@ class DatagramSender:
     async def _pass(self, job: "_Job", sequences: Sequence[int]) -> None:
         """Send each of these packets once, in contact and at the configured share of the rate."""
         waiting = deque(sequences)
-        pace = Pace(self._radio, self._clock, self._terms.rate_share)
+        share, fixed_bps = self._terms.rate_share, self.fixed_rate_bps
+        pace = Pace(self._radio, self._clock, share, fixed_bps=fixed_bps)
         while waiting:
             if not self._radio.view.is_open:
                 await self._radio.contact()

@@ -19,10 +19,14 @@ class Pace:
         radio: tells the rate.
         clock: tells the time.
         share: part of the rate that may be used.
+        fixed_bps: the rate to keep to, whatever the radio tells.
 
     """
 
-    def __init__(self, radio: Radio, clock: Clock, share: float) -> None:
+    def __init__(
+        self, radio: Radio, clock: Clock, share: float, *, fixed_bps: float | None = None
+    ) -> None:
+        self._fixed_bps = fixed_bps
         self._radio = radio
         self._clock = clock
         self._share = share
@@ -35,7 +39,7 @@ class Pace:
 
     def pause_s(self, packet_bytes: int) -> float:
         """Return how long to wait before asking again; 0 if such a packet may go now."""
-        rate_bps = self._radio.view.rate_up_bps * self._share
+        rate_bps = self._fixed_bps or self._radio.view.rate_up_bps * self._share
         needed = _link_bits(packet_bytes)
         now_s = self._clock.now_s()
         most = max(needed, rate_bps * _LARGEST_BURST_S)

@@ -96,6 +96,17 @@ class UploadWays:
         """The smallest part of the uplink's rate that a lane has."""
         return min(lane.rate_share for lane in self._lanes)
 
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The DSCPs of connections that packet classes have to themselves."""
+        return tuple(dscp for dscp in self._calls if dscp)
+
+    def pace(self, rates_bps: Mapping[int, float]) -> None:
+        """Keep datagrams of these classes to layer-2 rates from now on; 0 is the link's own."""
+        for lane in self._lanes:
+            for way in lane.datagrams:
+                way.sender.fixed_rate_bps = rates_bps.get(way.packet_class) or None
+
     def call(self, dscp: int) -> Call:
         """Open an upload stream on the connection with this mark."""
         return self._calls[dscp](wait_for_ready=True)

@@ -19,6 +19,7 @@ from fadelab_emulation.backends.choice import SKILLS, Choice, Variant
 from fadelab_emulation.backends.factory import make_backend
 from fadelab_emulation.backends.plan import LinkPlan, QueueSizes
 from fadelab_emulation.byte_watch import ByteWatch
+from fadelab_emulation.cell_service import CellService
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.coordination_service import CoordinationService
 from fadelab_emulation.delay_watch import DelayWatch
@@ -31,6 +32,7 @@ from fadelab_emulation.self_calibration import calibrate_links
 from fadelab_emulation.sources import AnyRadio, link_source
 from fadelab_emulation.tick_loop import TickLoop
 from fadelab_emulation.world import RadioWorld
+from fadelab_proto import cell_pb2_grpc as cell_grpc
 from fadelab_proto import radio_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
@@ -104,6 +106,7 @@ class Emulator:
         self._achieved = AchievedWriter(config.achieved_path)
         self._asyncio_loop = asyncio.get_running_loop()
         source = link_source(radio, config.devices, config.seed)
+        self._division = source.division if isinstance(source, RadioWorld) else None
         self._world = source if isinstance(source, RadioWorld) else None
         self._ticks = TickLoop(
             source,
@@ -140,6 +143,8 @@ class Emulator:
             powers_matter=isinstance(self._config.radio, RadioConfig),
         )
         pb_grpc.add_RadioServicer_to_server(radio, server)
+        cell = CellService(self._division, self._ticks, self._config.devices)
+        cell_grpc.add_CellServicer_to_server(cell, server)
         coordination = CoordinationService(
             self._board,
             self._ticks,

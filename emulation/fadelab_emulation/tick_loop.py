@@ -38,6 +38,14 @@ class Lateness:
         return 1e3 * float(np.percentile(self.seconds, share))
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a source is to do otherwise, and who hears when it does."""
+
+    make: Callable[[], None]
+    in_force: Callable[[], None]
+
+
 class TickLoop:
     """Own the source and the back-end; everything here happens in :meth:`run`'s thread.
 
@@ -90,6 +98,8 @@ class TickLoop:
         self._lock = threading.Lock()
         self._powers: dict[int, float] = {}
         self._new_powers: dict[int, float] = {}  # of the next tick
+        self._changes: list[Change] = []
+        self._new_changes: list[Change] = []  # of the next tick
         self._start_s: float | None = None
         self._in_force: LinkTick | None = None
         self._stopping = threading.Event()
@@ -121,6 +131,17 @@ class TickLoop:
         """Change several devices' powers, all in the same tick."""
         with self._lock:
             self._powers.update(powers_w)
+
+    def request_change(self, change: Callable[[], None], in_force: Callable[[], None]) -> None:
+        """Have the source changed before it computes the next tick.
+
+        Args:
+            change: changes the source; called in the loop's thread.
+            in_force: called there too, when that tick has been carried out.
+
+        """
+        with self._lock:
+            self._changes.append(Change(change, in_force))
 
     def call(self, action: Callable[[], None]) -> None:
         """Have ``action`` carried out in the loop's thread, to which the back-end belongs."""
@@ -194,6 +215,9 @@ class TickLoop:
     def _next_tick(self) -> LinkTick:
         with self._lock:
             powers, self._powers = self._powers, {}
+            self._new_changes, self._changes = self._changes, []
+        for change in self._new_changes:
+            change.make()
         self._new_powers = {}
         for device, power_w in powers.items():
             try:
@@ -217,6 +241,8 @@ class TickLoop:
             for device, power_w in self._new_powers.items():
                 self._note("power_in_force", tick=tick.index, device=device, power_w=power_w)
             self._on_powers(self._new_powers)
+        for change in self._new_changes:
+            change.in_force()
         if applied_s >= self._counters_due_s:
             self._counters_due_s = applied_s + _COUNTERS_EVERY_S
             self._count()

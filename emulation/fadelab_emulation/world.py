@@ -1,10 +1,11 @@
 """The radio world: moving devices and their links, one tick at a time."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fadelab_emulation.class_division import ClassDivision
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.contact.base import ContactState, Sight
 from fadelab_emulation.contact.outages import Outages
@@ -98,6 +99,8 @@ class RadioWorld:
         self._around = ContactWorld(config, scene, noise_w)
         self._fading = config.fading.build(scene)
         self._law = self._fading.law
+        self.division = ClassDivision.of(config, scene)
+        """What a server may divide between signs and moduli; None where there are no such classes."""
         self._predictor = config.prediction.build(
             devices, seed, config.tick_s, lambda: ContactWorld(config, scene, noise_w)
         )
@@ -116,7 +119,11 @@ class RadioWorld:
         """Return the next tick, from index 0 on; its arrays are to be read, not written."""
         around = self._around.step()
         motion, contact = around.motion, around.contact
-        now, ergodic = self._rates(around)
+        channel, speed_mps = self._channel(around)
+        now, ergodic = self._rates(channel)
+        up = self._split_up.lanes(now.rate_up_bps)
+        if self.division is not None:
+            up = self.division.apply(up, channel, self._uplink_power_w, speed_mps)
         tick = LinkTick(
             index=self._index,
             t_s=around.t_s,
@@ -125,7 +132,7 @@ class RadioWorld:
             site=contact.site,
             distance_m=around.geometry.horizontal_m[np.arange(self._devices), contact.site],
             snr_up_db=now.snr_up_db,
-            up=self._split_up.lanes(now.rate_up_bps),
+            up=up,
             down=self._split_down.lanes(now.rate_down_bps),
             delay_up_s=self._delay_up_s,
             delay_down_s=self._delay_down_s,
@@ -139,18 +146,22 @@ class RadioWorld:
         self._index += 1
         return tick
 
-    def _rates(self, around: Surroundings) -> tuple[LinkRates, LinkRates]:
-        """Return the rates of the tick's fading, and their expectation over all fading."""
+    def _channel(self, around: Surroundings) -> tuple[Channel, FloatArray]:
+        """Return the tick's channel, and the devices' speeds."""
         gain = np.exp(around.loss_db * (-math.log(10) / 10))
-        site = around.contact.site
         velocity_mps = around.motion.velocity_mps
         speed_mps = np.hypot(velocity_mps[:, 0], velocity_mps[:, 1])
         fading = self._fading.during(around.t_s, self._config.tick_s, speed_mps)
-        now = self._rates_of(Channel(gain, site, fading.power, fading.share, around.t_s))
+        site = around.contact.site
+        return Channel(gain, site, fading.power, fading.share, around.t_s), speed_mps
+
+    def _rates(self, channel: Channel) -> tuple[LinkRates, LinkRates]:
+        """Return the rates of the tick's fading, and their expectation over all fading."""
+        now = self._rates_of(channel)
         law = self._law
         if len(law.weight) == 1:
             return now, now
-        return now, self._rates_of(Channel(gain, site, law.power[:, None], law.weight, around.t_s))
+        return now, self._rates_of(replace(channel, fading=law.power[:, None], share=law.weight))
 
     def _rates_of(self, channel: Channel) -> LinkRates:
         return self._rate.rates(channel, self._uplink_power_w, self._config.downlink_power_w)

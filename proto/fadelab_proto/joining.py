@@ -96,9 +96,12 @@ class JoinedUpdate:
         lost = difference(signs, moduli, dimension)
         products = difference(signs, lost, dimension)
         self._modulus_of = substitute(self._mean_modulus()) if len(lost) else None
-        self._substituted = NO_RUNS if self._modulus_of is None else lost
+        self.substituted: Runs = NO_RUNS if self._modulus_of is None else lost
+        """Coordinates whose sign counts with a modulus that stands in for the missing one."""
+        self.unused_signs = 0 if self._modulus_of else int(np.diff(lost, axis=1).sum())
+        """How many signs arrived without a modulus, and with nothing to stand in for it."""
         self._entries = union(self._values)
-        covered = union(np.concatenate((self._entries, products, self._substituted)))
+        covered = union(np.concatenate((self._entries, products, self.substituted)))
         self.missing: Runs = complement(covered, dimension)
         """Coordinates of which nothing that counts arrived."""
         self._signs.sort(key=lambda own: own.first)
@@ -162,7 +165,7 @@ class JoinedUpdate:
         if self._modulus_of is None:
             return
         for signs in self._signs:
-            for begin, end in within(self._substituted, signs.first, signs.first + signs.count):
+            for begin, end in within(self.substituted, signs.first, signs.first + signs.count):
                 for first in range(begin, end, _BLOCK):
                     yield signs.give(self._modulus_of(first, min(end, first + _BLOCK)), first)
 

@@ -22,6 +22,7 @@ class Stream(IntEnum):
     CODEC = 7
     DOWNLINK = 8
     DRIFT = 9
+    RECEPTION = 10
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

@@ -4,6 +4,7 @@ gRPC keeps its sockets to itself, but a process may look at its own descriptors:
 for the moment of the query, so gRPC's own is never touched.
 """
 
+import ctypes
 import os
 import socket
 import struct
@@ -20,6 +21,7 @@ _HEADERS_BYTES = 20 + 20
 """IPv4 (RFC 791) and TCP (RFC 9293) without options."""
 _TIMESTAMPS_BYTES = 12
 """The timestamps option (RFC 7323) and its padding, in every segment once agreed upon."""
+_SOCKADDR_BYTES = 16
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -98,6 +100,29 @@ def hang_up() -> None:
     A server whose devices are out of contact would otherwise wait for them until TCP gives up.
     """
     _for_each_connection(lambda connection: connection.shutdown(socket.SHUT_RDWR))
+
+
+def abort(dscp: int) -> None:
+    """Break off this process's TCP connections whose packets carry ``dscp``; unsent data is dropped.
+
+    Closing a connection sends what waits in its buffers first, which on a slow link goes on for
+    seconds. Connecting a socket to no address resets it at once (connect(2), AF_UNSPEC); gRPC makes
+    a new connection at the next call.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    nowhere = bytes(_SOCKADDR_BYTES)  # the family AF_UNSPEC is 0
+
+    def reset(connection: socket.socket) -> None:
+        if _traffic_class(connection) >> 2 == dscp:
+            libc.connect(connection.fileno(), nowhere, _SOCKADDR_BYTES)
+
+    _for_each_connection(reset)
+
+
+def _traffic_class(connection: socket.socket) -> int:
+    if connection.family == socket.AF_INET6:
+        return connection.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+    return connection.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
 
 
 def _for_each_connection(action: Callable[[socket.socket], None]) -> None:

@@ -12,20 +12,25 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fadelab_proto import federation_pb2_grpc as pb_grpc
+from fadelab_proto import rounds_pb2_grpc as rounds_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.codecs import accelerate
 from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
+from fadelab_server.cell import Cell
 from fadelab_server.config import ServerConfig
 from fadelab_server.datagram_intake import DatagramIntake
 from fadelab_server.federation import Federation
 from fadelab_server.gatekeeper import Gatekeeper, server_credentials
 from fadelab_server.handshakes import watching_handshakes
 from fadelab_server.message_guard import MessageGuard
+from fadelab_server.round_desk import RoundDesk
+from fadelab_server.round_service import RoundService
 from fadelab_server.scheduling import prefer_throughput
 from fadelab_server.services import FederationService, OperatorService
+from fadelab_server.sp_fl_config import SpFlConfig
 from fadelab_server.transfer import TransferService
 
 # How long devices get to hear that the run is over: those out of contact cannot hear it at all.
@@ -54,6 +59,7 @@ class Server:
         self._data = grpc.aio.server(options=server_options())
         self._local = grpc.aio.server(options=server_options())
         self._datagrams: DatagramIntake | None = None
+        self._cell: Cell | None = None
 
     async def start(self) -> int:
         """Listen on the data plane and on the operator's socket; return the data plane's port.
@@ -74,6 +80,7 @@ class Server:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         service = FederationService(self.federation, self._gatekeeper)
         pb_grpc.add_FederationServicer_to_server(service, guarded)
+        self._add_rounds(guarded)
         pb_grpc.add_OperatorServicer_to_server(self._operator, self._local)
         port = _listen(
             self._data,
@@ -93,6 +100,17 @@ class Server:
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         self.federation.log.write("server_started", listen=self._config.listen, port=port)
         return port
+
+    def _add_rounds(self, server: grpc.aio.Server) -> None:
+        """Let devices report before their uploads, where the rule asks for that."""
+        federation, rule = self.federation, self._config.aggregation
+        if not isinstance(rule, SpFlConfig):
+            return
+        if rule.needs_channels and self._config.radio_socket is not None:
+            self._cell = Cell(self._config.radio_socket)
+        tasks = range(len(federation.tasks))
+        desks = {index: RoundDesk(federation, index, self._cell) for index in tasks}
+        rounds_grpc.add_RoundsServicer_to_server(RoundService(federation, desks), server)
 
     async def run_until_over(self) -> None:
         """Wait for the end of the run, then until everybody has heard of it."""
@@ -135,6 +153,8 @@ class Server:
         await self._local.stop(_DRAIN_S)
         if self._datagrams is not None:
             self._datagrams.stop()
+        if self._cell is not None:
+            await self._cell.close()
         await self.federation.close()
         for remote, counters in sorted(self._ledger.by_remote().items()):
             self.federation.log.write(

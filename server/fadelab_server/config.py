@@ -11,6 +11,7 @@ from fadelab_proto.config import StrictModel
 from fadelab_proto.packet import MAX_PACKETS
 from fadelab_proto.substitutes import SubstituteConfig
 from fadelab_server.rounds.config import AllocationConfig
+from fadelab_server.sp_fl_config import SpFlConfig
 
 
 class ConstantStaleness(StrictModel):
@@ -118,7 +119,7 @@ class FedBuffConfig(StrictModel):
 
 
 AggregationConfig = Annotated[
-    FedAvgConfig | FedAsyncConfig | LazyConfig | AflConfig | FedBuffConfig,
+    FedAvgConfig | FedAsyncConfig | LazyConfig | AflConfig | FedBuffConfig | SpFlConfig,
     Field(discriminator="kind"),
 ]
 
@@ -210,6 +211,10 @@ class ServerConfig(StrictModel):
         "then.",
     )
     operator_socket: Path = Field(description="Unix socket for the launcher and the validator.")
+    radio_socket: Path | None = Field(
+        None,
+        description="Unix socket of the radio plane, for methods that divide the radio's resources.",
+    )
     events_dir: Path
     checkpoint_dir: Path
     devices: int = Field(ge=1, le=65535)
@@ -219,9 +224,6 @@ class ServerConfig(StrictModel):
         None,
         description="What devices are given in each round, once all have reported their updates; "
         "each uploads as it likes when left out.",
-    )
-    radio_socket: Path | None = Field(
-        None, description="Unix socket of the radio plane, for allocations."
     )
     stop: StopConfig
     max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
@@ -265,6 +267,16 @@ class ServerConfig(StrictModel):
     time_scale: float = Field(
         1.0, gt=0, description="Emulated seconds per second; 1 where nothing is emulated."
     )
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Self:
+        rule = self.aggregation
+        if isinstance(rule, SpFlConfig) and rule.needs_channels and self.radio_socket is None:
+            raise ValueError(
+                f"aggregation is sp_fl with loss: {rule.loss}, which divides the radio's "
+                "resources: give radio_socket, or loss: error_free"
+            )
+        return self
 
     @model_validator(mode="after")
     def _datagrams_are_meant(self) -> Self:

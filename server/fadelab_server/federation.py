@@ -5,7 +5,9 @@ transports can drive it directly.
 """
 
 import asyncio
+import contextlib
 import math
+from collections.abc import Coroutine
 from pathlib import Path
 
 from fadelab_proto import federation_pb2 as pb
@@ -17,8 +19,8 @@ from fadelab_server.aggregation import Roster
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.config import ServerConfig
+from fadelab_server.journal.records import Allotted, Dropped, RosterChanged, RoundEnded, Started
 from fadelab_server.journal.records import Applied as AppliedRecord
-from fadelab_server.journal.records import Dropped, RosterChanged, Started
 from fadelab_server.model_delivery import Deliveries
 from fadelab_server.model_store import Version
 from fadelab_server.new_task import new_task
@@ -319,6 +321,35 @@ class Federation:
         self, event: str, task_index: int, upload: UpdateAssembly, applied: Applied | None = None
     ) -> None:
         log_upload(self.log, event, self.tasks[task_index].spec.name, upload, applied)
+
+    # -- rounds with a deadline -------------------------------------------------------------------
+
+    def attend(self, work: Coroutine[None, None, None]) -> None:
+        """Have this done beside everything else, until the run stops."""
+        self._keep(asyncio.create_task(work))
+
+    async def allot(self, allotted: Allotted) -> None:
+        """Open a round; durable when this returns, so that devices may be told."""
+        async with self._turn:
+            end = self.keeper.decide(allotted)
+            self.tasks[allotted.task].allot(allotted)
+        await self.make_durable(end)
+
+    async def end_round(self, task_index: int, version: int) -> None:
+        """Take what has arrived of the round's updates, and end it if that did not."""
+        task = self.tasks[task_index]
+        for (index, _), upload in sorted(self.uploads.items()):
+            if index == task_index and upload.base.number == version and len(upload.received):
+                with contextlib.suppress(ContributionRefusedError, CodecError):
+                    await self.finish_upload(upload)
+        async with self._turn:
+            if task.store.newest.number != version:
+                return
+            now = self.clock.now_s()
+            end = self.keeper.decide(RoundEnded(task_index, now))
+            published = task.end_round(now)
+        if published is not None:
+            await self._show(task_index, published, end)
 
     # -- versions --------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def new_task(config: ServerConfig, spec: TaskSpec, now_s: float) -> TaskState:
         )
     return TaskState(
         spec,
-        build_rule(config.aggregation, spec.dimension),
+        build_rule(config.aggregation, spec.dimension, seed=config.seed),
         ModelStore([Version(0, vector, now_s)], config.history_bytes),
         roster=frozenset(range(config.devices)),
         substitute=config.substitute,

@@ -8,12 +8,14 @@ from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.config import ServerConfig
 from fadelab_server.journal import Record
 from fadelab_server.journal.records import (
+    Allotted,
     Announced,
     Applied,
     Base,
     Dropped,
     Kind,
     RosterChanged,
+    RoundEnded,
     Started,
     decode_decision,
 )
@@ -78,6 +80,12 @@ class Replay:
                 self._tasks[roster.task].set_roster(frozenset(roster.devices), roster.now_s)
             case Kind.STARTED if not decided:
                 self.start_mono_s = decode_decision(Started, record.body).start_mono_s
+            case Kind.ALLOTTED if not decided:
+                allotted = decode_decision(Allotted, record.body)
+                self._tasks[allotted.task].allot(allotted)
+            case Kind.ROUND_ENDED if not decided:
+                ended = decode_decision(RoundEnded, record.body)
+                self._tasks[ended.task].end_round(ended.now_s)
 
     def unfinished(self) -> dict[tuple[int, int], UpdateAssembly]:
         """Return by task and device the update that was being received at the end."""

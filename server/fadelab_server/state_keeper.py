@@ -12,6 +12,7 @@ from fadelab_server.checkpoint import Arrays, CheckpointError
 from fadelab_server.config import ServerConfig
 from fadelab_server.journal import Log, Reader, replay
 from fadelab_server.journal.records import (
+    Allotted,
     Announced,
     Applied,
     Base,
@@ -19,6 +20,7 @@ from fadelab_server.journal.records import (
     Dropped,
     Kind,
     RosterChanged,
+    RoundEnded,
     Started,
     encode_decision,
     intact,
@@ -33,6 +35,8 @@ _KINDS: dict[type[Decision], Kind] = {
     Dropped: Kind.DROPPED,
     RosterChanged: Kind.ROSTER,
     Started: Kind.STARTED,
+    Allotted: Kind.ALLOTTED,
+    RoundEnded: Kind.ROUND_ENDED,
 }
 _SNAPSHOT_EVERY = 8
 """Times the size of a snapshot that the journal may grow before the next one."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -13,10 +13,13 @@ from fadelab_proto.codecs import Part, Segment
 from fadelab_proto.joining import JoinedUpdate, stand_in
 from fadelab_proto.runs import NO_RUNS, Runs
 from fadelab_proto.substitutes import LastStep, ModulusOf, SubstituteConfig
-from fadelab_server.aggregation import AggregationRule, Contribution, Roster
+from fadelab_server.aggregation import AggregationRule, Contribution, Roster, SpFl
+from fadelab_server.aggregation.sp_fl import Allotment, Chances
 from fadelab_server.assembly import UpdateAssembly
 from fadelab_server.checkpoint import Arrays, CheckpointError
+from fadelab_server.class_arrival import joined_classes
 from fadelab_server.config import TaskSpec
+from fadelab_server.journal.records import Allotted
 from fadelab_server.model_steps import ModelSteps
 from fadelab_server.model_store import ModelStore, Version
 
@@ -35,6 +38,21 @@ class Applied:
     staleness_versions: int
     staleness_s: float
     published: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """What counts of an update."""
+
+    segments: Iterable[Segment]
+    missing: Runs = field(default_factory=lambda: NO_RUNS)
+    substituted: Runs = field(default_factory=lambda: NO_RUNS)
+    unused_signs: int = 0
+
+    @classmethod
+    def of(cls, joined: JoinedUpdate) -> "_Counting":
+        _check_size((joined.largest,))
+        return cls(joined, joined.missing, joined.substituted, joined.unused_signs)
 
 
 class ContributionRefusedError(Exception):
@@ -95,16 +113,18 @@ class TaskState:
             ContributionRefusedError: if the update leads to a model that is not finite; likewise.
 
         """
-        segments, missing = self._counting(assembly, read)
+        counting = self._counting(assembly, read)
         return self.rule.add(
             Contribution(
                 device=assembly.device,
                 base=assembly.base.vector,
-                segments=segments,
+                segments=counting.segments,
                 base_version=assembly.base.number,
                 staleness=self.store.newest.number - assembly.base.number,
                 samples=assembly.header.samples,
-                missing=missing,
+                missing=counting.missing,
+                substituted=counting.substituted,
+                unused_signs=counting.unused_signs,
                 fresh_reference=assembly.header.fresh_reference,
             ),
             newest=self.store.newest.vector,
@@ -125,23 +145,24 @@ class TaskState:
             return self.combine(assembly, read)
         return await asyncio.to_thread(self.combine, assembly, read)
 
-    def _counting(
-        self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]
-    ) -> tuple[Iterable[Segment], Runs]:
+    def _counting(self, assembly: UpdateAssembly, read: Callable[[int, int], bytes]) -> "_Counting":
         """Return what counts of an update, and the coordinates of which it says nothing."""
+        if isinstance(self.rule, SpFl):
+            return _Counting.of(
+                joined_classes(self.rule, assembly, partial(assembly.packets, read))
+            )
         if assembly.complete and not assembly.in_parts:
             segments = assembly.segments(read)
             if any(segment.part is not Part.VALUES for segment in segments):
                 raise ContributionRefusedError("signs or moduli came in packets of entries")
             _check_size(segment.magnitude_bound() for segment in segments)
-            return segments, NO_RUNS
+            return _Counting(segments)
         joined = JoinedUpdate(
             partial(assembly.packets, read),
             self.spec.dimension,
             stand_in(self._substitute, self._last_step()),
         )
-        _check_size((joined.largest,))
-        return joined, joined.missing
+        return _Counting.of(joined)
 
     def _last_step(self) -> ModulusOf | None:
         """Return how far each coordinate of the model moved last; None if it never moved."""
@@ -168,6 +189,23 @@ class TaskState:
         self.updates_by_device[device] = self.updates_by_device.get(device, 0) + 1
         published = None if vector is None else self._publish(vector, now_s)
         return Applied(staleness, now_s - assembly.base.published_mono_s, published)
+
+    def allot(self, allotted: Allotted) -> None:
+        """Open a round in which these devices send."""
+        if isinstance(self.rule, SpFl):
+            chances = {
+                device: Chances(sign, modulus)
+                for device, sign, modulus in zip(
+                    allotted.devices, allotted.sign, allotted.modulus, strict=True
+                )
+            }
+            self.rule.allot(Allotment(allotted.version, chances))
+
+    def end_round(self, now_s: float) -> Version | None:
+        """End a round whose time is over; return what it made. Other rules have no such thing."""
+        if not isinstance(self.rule, SpFl):
+            return None
+        return self._publish(self.rule.end_round(newest=self.store.newest.vector), now_s)
 
     def set_roster(self, roster: Roster, now_s: float) -> Version | None:
         """Tell the rule which devices are in the run; return the version that ends a round."""

@@ -14,6 +14,7 @@ from fadelab.emulate.config import DeviceConfig, EmulateFile, Start, WorldConfig
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.local.plan import RunPlan
+from fadelab.methods.sp_fl import check_one_machine
 from fadelab_agent.trust import AgentTrust
 from fadelab_emulation.timeline.config import TimelineConfig
 from fadelab_proto.tls import device_name
@@ -41,6 +42,7 @@ class Spot:
 
 def check_fit(experiment: Experiment, inventory: Inventory) -> None:
     """Refuse an experiment that these boards cannot run. FadelabError: USAGE."""
+    check_one_machine(experiment.method)
     count, there = experiment.devices.count, len(inventory.boards)
     if count != there:
         raise FadelabError(

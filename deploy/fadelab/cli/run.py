@@ -22,6 +22,7 @@ from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
 from fadelab.results.schema import Summary, TaskResult
+from fadelab.results.sp_fl_schema import ClassArrivals
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 
@@ -194,12 +195,18 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
             f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
             + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
         )
-    if (rounds := summary.rounds) is not None:
+    if (rounds := summary.sp_fl) is not None:
+        table.add_row(
+            f"loss {rounds.loss}",
+            f"{rounds.rounds} rounds; signs {_arrived(rounds.sign)}, "
+            f"moduli given the signs {_arrived(rounds.modulus)}",
+        )
+    if (planned := summary.rounds) is not None:
         table.add_row(
             "rounds",
-            f"{rounds.power_control}: planned {rounds.planned_j:.3g} J in {rounds.planned_s:.3g} s, "
-            f"measured {rounds.measured_j:.3g} J in {rounds.measured_s:.3g} s; "
-            f"ended: {rounds.stop_reason}",
+            f"{planned.power_control}: planned {planned.planned_j:.3g} J in {planned.planned_s:.3g} s, "
+            f"measured {planned.measured_j:.3g} J in {planned.measured_s:.3g} s; "
+            f"ended: {planned.stop_reason}",
         )
     for title, text in link_rows(summary):
         table.add_row(title, Text(text))
@@ -212,6 +219,12 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     console.print(verdict)
     for reason in summary.invalid_reasons:
         console.print(f"  {reason}", markup=False)
+
+
+def _arrived(arrivals: ClassArrivals) -> str:
+    if arrivals.empirical is None or arrivals.predicted is None:
+        return "none"
+    return f"{100 * arrivals.empirical:.0f} % arrived, {100 * arrivals.predicted:.0f} % predicted"
 
 
 def _reached(task: TaskResult) -> str:

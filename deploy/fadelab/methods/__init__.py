@@ -12,6 +12,7 @@ from fadelab.methods.fedavg import FedAvgMethod
 from fadelab.methods.fedbuff import FedBuffMethod
 from fadelab.methods.lazy import LazyMethod
 from fadelab.methods.mads import MadsMethod
+from fadelab.methods.sp_fl import SpFlMethod
 
 __all__ = [
     "AflMethod",
@@ -23,9 +24,17 @@ __all__ = [
     "MadsMethod",
     "MethodConfig",
     "MethodPieces",
+    "SpFlMethod",
 ]
 
 MethodConfig = Annotated[
-    FedAvgMethod | FedAsyncMethod | LazyMethod | AflMethod | FedBuffMethod | MadsMethod | EmqMethod,
+    FedAvgMethod
+    | FedAsyncMethod
+    | LazyMethod
+    | AflMethod
+    | FedBuffMethod
+    | MadsMethod
+    | SpFlMethod
+    | EmqMethod,
     Field(discriminator="name"),
 ]

@@ -32,6 +32,10 @@ class MethodPieces:
     innovation: InnovationConfig | None = None
     contacts: ContactConfig | None = None
     """How devices behave that train between contacts; None for those that take turns."""
+    reports: bool = False
+    """Whether devices report each update's figures first, and send within the round's time."""
+    divides_radio: bool = False
+    """Whether the server divides the radio's resources, for which it needs the radio plane."""
     allocation: AllocationConfig | None = None
     """What the server gives devices in each round, once they have told of their updates."""
 

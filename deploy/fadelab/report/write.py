@@ -15,6 +15,7 @@ from fadelab.report.model import Run
 from fadelab.report.overview import heading, key_figures, marks, verdict
 from fadelab.report.proof import proof
 from fadelab.report.rounds import round_plans
+from fadelab.report.sp_fl import sp_fl
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
@@ -29,6 +30,7 @@ _SECTIONS = (
     round_plans,
     timeline,
     field_map,
+    sp_fl,
     proof,
     fidelity,
     throughput,

@@ -24,6 +24,7 @@ from fadelab.results.schema import (
     Totals,
     UpdateCounts,
 )
+from fadelab.results.sp_fl import sp_fl_rounds
 from fadelab.results.tasks import task_results
 from fadelab.results.validity import invalid_reasons
 from fadelab.twin.compute import formula_twin
@@ -76,6 +77,7 @@ def compute_summary(run_dir: Path) -> Summary:
             median_private_memory_mib=statistics.median(memories) if memories else None,
         ),
         contacts=contact_use(record),
+        sp_fl=sp_fl_rounds(record),
         rounds=round_plans(record),
         twin=formula_twin(record),
     )

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fadelab.results.round_schema import RoundPlans
+from fadelab.results.sp_fl_schema import SpFlRounds
 from fadelab.twin.schema import TwinResult
 from fadelab_proto.config import StrictModel
 
@@ -385,6 +386,7 @@ class Summary(StrictModel):
     contacts: ContactUse | None = Field(
         None, description="Null if devices do not upload once in each contact."
     )
+    sp_fl: SpFlRounds | None = Field(None, description="Null if the method is another.")
     rounds: RoundPlans | None = Field(
         None, description="Null if the server gave devices nothing before they uploaded."
     )

@@ -19,6 +19,7 @@ from fadelab.folders import made
 from fadelab.images.build import Target, image_name
 from fadelab.local.plan import PORT, SERVER, RunPlan, draw_run_id
 from fadelab.manifest import Deployment, build_manifest
+from fadelab.methods.sp_fl import check_one_machine
 from fadelab.stack.agent_file import NodeAgentFile
 from fadelab.stack.conductor import ConductorFile
 from fadelab.stack.node_file import NodeFile
@@ -132,6 +133,7 @@ def plan_cluster(
 
 
 def _check(experiment: Experiment) -> None:
+    check_one_machine(experiment.method)
     check_one_emulator(experiment.method.pieces(), "a cluster")
     if isinstance(experiment.radio, TimelineConfig):
         raise FadelabError(

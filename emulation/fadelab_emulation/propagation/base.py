@@ -25,6 +25,7 @@ class ChannelDraw(IntEnum):
     PREDICTION = 7
     CONTACT = 8
     TRACE = 9
+    SECOND_FADING = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from fadelab_server.aggregation.fedasync import FedAsync
 from fadelab_server.aggregation.fedavg import FedAvg
 from fadelab_server.aggregation.fedbuff import FedBuff
 from fadelab_server.aggregation.lazy import Lazy
+from fadelab_server.aggregation.sp_fl import SpFl
 from fadelab_server.config import (
     AflConfig,
     AggregationConfig,
@@ -14,6 +15,7 @@ from fadelab_server.config import (
     FedBuffConfig,
     LazyConfig,
 )
+from fadelab_server.sp_fl_config import SpFlConfig
 
 __all__ = [
     "Afl",
@@ -24,12 +26,13 @@ __all__ = [
     "FedBuff",
     "Lazy",
     "Roster",
+    "SpFl",
     "build_rule",
 ]
 
 
-def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
-    """Return a fresh rule for a model of ``dimension`` parameters."""
+def build_rule(config: AggregationConfig, dimension: int, *, seed: int = 0) -> AggregationRule:
+    """Return a fresh rule for a model of ``dimension`` parameters, random by the run's ``seed``."""
     match config:
         case FedAvgConfig():
             return FedAvg(config, dimension)
@@ -41,3 +44,5 @@ def build_rule(config: AggregationConfig, dimension: int) -> AggregationRule:
             return Afl(config)
         case FedBuffConfig():
             return FedBuff(config, dimension)
+        case SpFlConfig():
+            return SpFl(config, dimension, seed)

@@ -31,6 +31,10 @@ class Contribution:
     samples: int
     missing: Runs = field(default_factory=lambda: NO_RUNS)
     """Coordinates of which the update says nothing, since packets of it are missing."""
+    substituted: Runs = field(default_factory=lambda: NO_RUNS)
+    """Coordinates whose sign arrived and whose modulus something else stands in for."""
+    unused_signs: int = 0
+    """Signs that arrived without a modulus and with nothing to stand in for it."""
     fresh_reference: bool = False
     """Whether the device does not know any more what it sent before."""
 

@@ -146,6 +146,8 @@ class _Surrogate:
         share, floor = self.widths.share, least_band(self.widths.share.shape[1])
         value, slope, curvature = self._evaluate(share)
         for _ in range(_MOST_INNER):
+            if not curvature.any():
+                break  # no packet of any device matters: all widths are as good
             step = _balanced(slope, curvature, share <= floor * (1 + 1e-9))
             shrinking = step < 0
             room = (share - floor)[shrinking] / -step[shrinking]

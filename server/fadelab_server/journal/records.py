@@ -31,6 +31,8 @@ class Kind(IntEnum):
     ROSTER = 5
     STARTED = 6
     BASE = 7
+    ALLOTTED = 8
+    ROUND_ENDED = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,29 @@ class Started:
     start_mono_s: float
 
 
-Decision = Applied | Dropped | RosterChanged | Started
-_Any = TypeVar("_Any", Applied, Dropped, RosterChanged, Started)
+@dataclass(frozen=True, slots=True)
+class Allotted:
+    """A round was decided: who sends, and with which chances."""
+
+    task: int
+    version: int
+    devices: tuple[int, ...]
+    sign: tuple[float, ...]
+    """Predicted probability that a device's signs arrive, in the devices' order."""
+    modulus: tuple[float, ...]
+    """And that its moduli do, given the signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A round's time was over; what had not arrived counts as lost."""
+
+    task: int
+    now_s: float
+
+
+Decision = Applied | Dropped | RosterChanged | Started | Allotted | RoundEnded
+_Any = TypeVar("_Any", Applied, Dropped, RosterChanged, Started, Allotted, RoundEnded)
 
 
 def encode_decision(decision: Decision) -> bytes:
