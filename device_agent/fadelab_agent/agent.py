@@ -45,7 +45,7 @@ from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.substitutes import LastStep, SubstituteConfig
-from fadelab_proto.tcp_info import TcpLedger, abort
+from fadelab_proto.tcp_info import NOTHING_SENT, TcpLedger, abort
 
 TaskLoop = TrainerLoop | ContactLoop
 
@@ -325,7 +325,7 @@ class Agent:
             )
             if config.reports:
                 return RoundLoop(
-                    terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways)
+                    terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways, log)
                 )
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
@@ -349,13 +349,19 @@ class Agent:
             self._clock, rate_up_bps=radio.rate_up_bps, rate_down_bps=radio.rate_down_bps
         )
 
-    def _breaks_off(self, ways: UploadWays) -> Callable[[], None]:
+    def _breaks_off(self, ways: UploadWays, log: EventLog) -> Callable[[], None]:
         """Return what ends the connections of packet classes, their counters being kept."""
 
         def break_off() -> None:
             self._ledger.update()
-            for dscp in ways.marks:
-                abort(dscp)
+            sent = sum((abort(dscp) for dscp in ways.marks), NOTHING_SENT)
+            log.write(
+                "connections_aborted",
+                tcp_bytes=sent.bytes_sent,
+                tcp_retransmitted_bytes=sent.bytes_retransmitted,
+                tcp_segments=sent.segments_sent,
+                tcp_header_bytes=sent.header_bytes,
+            )
 
         return break_off
 

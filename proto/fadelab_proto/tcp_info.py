@@ -87,8 +87,7 @@ class TcpLedger:
 
     def _read(self, connection: socket.socket) -> None:
         local, remote = connection.getsockname(), connection.getpeername()
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        counters = parse_tcp_info(info)
+        counters = _counters(connection)
         if counters is not None:
             address = remote[0].removeprefix("::ffff:")
             self._latest[local[0], local[1], address, remote[1]] = counters
@@ -102,21 +101,34 @@ def hang_up() -> None:
     _for_each_connection(lambda connection: connection.shutdown(socket.SHUT_RDWR))
 
 
-def abort(dscp: int) -> None:
+def abort(dscp: int) -> TcpCounters:
     """Break off this process's TCP connections whose packets carry ``dscp``; unsent data is dropped.
 
     Closing a connection sends what waits in its buffers first, which on a slow link goes on for
     seconds. Connecting a socket to no address resets it at once (connect(2), AF_UNSPEC); gRPC makes
     a new connection at the next call.
+
+    Returns:
+        What those connections have sent. The kernel forgets it with the reset: nobody who looks
+        from outside can count it any more.
+
     """
     libc = ctypes.CDLL(None, use_errno=True)
     nowhere = bytes(_SOCKADDR_BYTES)  # the family AF_UNSPEC is 0
+    sent: list[TcpCounters] = []
 
     def reset(connection: socket.socket) -> None:
         if _traffic_class(connection) >> 2 == dscp:
+            sent.append(_counters(connection) or NOTHING_SENT)
             libc.connect(connection.fileno(), nowhere, _SOCKADDR_BYTES)
 
     _for_each_connection(reset)
+    return sum(sent, NOTHING_SENT)
+
+
+def _counters(connection: socket.socket) -> TcpCounters | None:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    return parse_tcp_info(info)
 
 
 def _traffic_class(connection: socket.socket) -> int:

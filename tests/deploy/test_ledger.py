@@ -138,6 +138,19 @@ def test_missed_news_of_connections_make_their_number_unknown(tmp_path: Path) ->
     assert ledger.of_device(0, {}).connections is None
 
 
+def test_what_aborted_connections_had_sent_counts_with_the_others(tmp_path: Path) -> None:
+    ledger = Ledger(ended_run(tmp_path), DEVICES)
+    without = ledger.of_device(0, TCP).up
+    found = ledger.of_device(1, TCP).up
+    assert found.retransmitted == without.retransmitted + 200
+    assert found.ip_headers == without.ip_headers + 312
+    assert found.ethernet == without.ethernet + 6 * 14
+    assert found.framing == TCP["up_tcp_bytes"] + 4_000 - found.retransmitted - 800 - 3 * 40
+    assert ledger.of_device(1, TCP).down == ledger.of_device(1, TCP | {"down_wire_bytes": 0}).down
+    unseen = ledger.of_device(1, {"up_wire_bytes": 6_000}).up
+    assert (unseen.framing, unseen.retransmitted) == (0, 0)
+
+
 def ended_run(tmp_path: Path) -> RunRecord:
     run = RunWriter(tmp_path)
     both = {"classes": ["sign", "modulus"], "class_packets": [2, 3]}
@@ -161,6 +174,16 @@ def ended_run(tmp_path: Path) -> RunRecord:
     run.write("agent-1", 0.6, "model_partial", **got | {"packets": 1, "payload_bytes": 1_000})
     run.write("agent-0", 0.9, "upload_ended", datagram_bytes=420)
     run.write("agent-1", 0.9, "upload_ended")
+    for t_s in (1.0, 2.0):
+        run.write(
+            "agent-1",
+            t_s,
+            "connections_aborted",
+            tcp_bytes=2_000,
+            tcp_retransmitted_bytes=100,
+            tcp_segments=3,
+            tcp_header_bytes=156,
+        )
     return RunRecord.load(tmp_path)
 
 

@@ -6,7 +6,7 @@ What the first two do not explain of the third is the residual.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ DATAGRAM_HEADER_BYTES = 20 + 8
 
 _TAKEN = ("upload_complete", "upload_partial", "upload_abandoned", "upload_refused")
 _FETCHED = ("model_received", "model_partial")
+_OF_CONNECTIONS = ("tcp_bytes", "tcp_retransmitted_bytes", "tcp_segments", "tcp_header_bytes")
 _PARTS = (
     "payload",
     "packet_headers",
@@ -72,13 +73,14 @@ class Ledger:
         for shipment in self._shipments:
             self._of_device[shipment.device].append(shipment)
         self._datagrams = _datagrams(record, devices)
+        self._aborted = _aborted(record, devices)
 
     def of_device(self, device: int, account: Event) -> ByteLedger:
         """Return a device's bytes; ``account`` is its ``link_account`` event, or empty."""
         own = self._of_device[device]
         up, down = (
             direction_bytes(
-                account,
+                _sum_of_fields(account, self._aborted[device]),
                 direction,
                 [shipment for shipment in own if shipment.direction == direction],
                 self._datagrams[device] if direction == "up" else Datagrams(),
@@ -172,6 +174,22 @@ def _datagrams(record: RunRecord, devices: int) -> list[Datagrams]:
                 + HEADER_BYTES * number(event, "datagram_packets")
             )
     return [Datagrams(*both) for both in zip(sent, taken, strict=True)]
+
+
+def _aborted(record: RunRecord, devices: int) -> list[dict[str, int]]:
+    """Return what connections had sent that devices broke off: the kernel forgets it with them."""
+    sums: list[dict[str, int]] = [defaultdict(int) for _ in range(devices)]
+    for event in record.of("agent", "connections_aborted"):
+        for name in _OF_CONNECTIONS:
+            sums[int(str(event["id"]))][f"up_{name}"] += int(number(event, name))
+    return sums
+
+
+def _sum_of_fields(account: Event, more: Mapping[str, int]) -> Event:
+    """Return an account with more in some of the figures that it has."""
+    return account | {
+        name: number(account, name) + value for name, value in more.items() if name in account
+    }
 
 
 def direction_bytes(
