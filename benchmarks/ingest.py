@@ -6,7 +6,8 @@ A real server (FedAvg in rounds) in a process of its own; one client sends a net
 devices, eight uploads at a time. Each codec is measured with the journal on the disk, with the journal left to the kernel, and
 with a journal that writes nothing, in turns, which shows what journalling costs. The first two lines of
 each codec are a yardstick: servers that read the same messages and answer once, without sessions, rounds,
-acknowledgements and journal; the second also decodes the packets and adds them up, in one thread.
+acknowledgements and journal; the second also decodes the packets and adds them up, in one thread. The last
+line is a server without rounds (FedBuff): nobody is told of each version, and nobody waits for the last one.
 
 An update of one packet goes in one message, as an agent sends it on a fast link, the others as streams.
 A round's updates are made before the clock runs; CPU times are those of the server's and the sender's
@@ -64,6 +65,7 @@ from fadelab_server.scheduling import prefer_throughput
 
 AT_ONCE = 8
 BARE = ("gRPC alone", "and adding")
+BUFFERED = "no rounds"
 PAYLOAD_BYTES = (1 << 20) - 64
 SAMPLES = 600
 
@@ -120,7 +122,7 @@ def main() -> int:
     )
     for case in [own for own in cases(arguments.dimension) if arguments.only in own.name]:
         encoding = case.codec.encode(vector, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
-        kinds = (*BARE, "disk", "kernel", "none")
+        kinds = (*BARE, "disk", "kernel", "none", BUFFERED)
         seen: dict[str, list[Rate]] = {kind: [] for kind in kinds}
         for _ in range(arguments.repetitions):
             for kind in kinds:
@@ -160,7 +162,8 @@ def verdict(case: Case, seen: dict[str, list[Rate]]) -> str:
     cost = 100 * (1 - median["disk"] / median["none"])
     to_kernel = 100 * (1 - median["kernel"] / median["none"])
     return (
-        f"{'':17} {median['disk']:.0f} of {case.target:.0f} asked for; the journal costs {cost:.0f} % "
+        f"{'':17} {median['disk']:.0f} in rounds, {median[BUFFERED]:.0f} without, of {case.target:.0f} "
+        f"asked for; the journal costs {cost:.0f} % "
         f"with the disk, {to_kernel:.0f} % without"
     )
 
@@ -200,11 +203,12 @@ def run_server(
         dimension=arguments.dimension,
         devices=devices,
         max_payload_bytes=PAYLOAD_BYTES,
+        rounds=journal != BUFFERED,
     )
     changes = {
         "accelerate": arguments.accelerate,
         "upload_memory_bytes": 1 << 30,  # a journal that writes nothing cannot be read
-        "journal_sync": journal == "disk",
+        "journal_sync": journal in ("disk", BUFFERED),
     }
     if journal == "none":
         journal_log._write_whole = lambda file, pieces: None  # noqa: ARG005

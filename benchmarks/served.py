@@ -15,9 +15,12 @@ TASK = "bench"
 
 
 def server_config(
-    folder: Path, *, dimension: int, devices: int, max_payload_bytes: int
+    folder: Path, *, dimension: int, devices: int, max_payload_bytes: int, rounds: bool = True
 ) -> ServerConfig:
-    """Return the settings of a server that averages one vector of zeros in rounds of all devices."""
+    """Return the settings of a server that averages one vector of zeros over as many updates.
+
+    In rounds of all devices, or whoever they come from (FedBuff).
+    """
     initial = folder / "initial.npy"
     np.save(initial, np.zeros(dimension, dtype=np.float32))
     task = {"name": TASK, "dimension": dimension, "layout_hash": 1, "initial": initial}
@@ -30,7 +33,7 @@ def server_config(
             "checkpoint_dir": folder / "checkpoint",
             "devices": devices,
             "tasks": [task],
-            "aggregation": {"kind": "fedavg"},
+            "aggregation": {"kind": "fedavg"} if rounds else {"kind": "fedbuff", "buffer": devices},
             "stop": {"duration_s": 1e6},
             "max_payload_bytes": max_payload_bytes,
             "history_bytes": 0,

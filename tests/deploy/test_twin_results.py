@@ -170,6 +170,15 @@ def test_an_upload_that_takes_longer_is_off_by_as_much(run: RunWriter) -> None:
     assert durations.median_deviation == pytest.approx(0.75 / 0.6298 - 1, rel=5e-3)
 
 
+def test_an_upload_that_the_formula_does_not_get_through_is_told_apart(run: RunWriter) -> None:
+    # The window closes after a second; by formula the update takes 0.63.
+    ended(run, 1.0, 0.4)
+    durations = twin(run).durations
+    assert (durations.compared, durations.too_long_by_formula) == (0, 1)
+    assert durations.uploads[0].formula_s is None
+    assert durations.median_deviation is None
+
+
 def test_the_servers_part_of_a_duration_is_told_apart(run: RunWriter) -> None:
     ended(run, 0.9, 0.75)
     assert twin(run).durations.median_answer_s is None

@@ -48,7 +48,10 @@ def check_twin(twin: object, plans: int) -> None:
     assert decisions["replayed"] >= plans
     assert (decisions["mismatches"], decisions["incomplete"]) == (0, 0), decisions
     # A machine that does other work besides slows uploads; none is faster than its frames.
-    for upload in twin["durations"]["uploads"]:
+    durations = twin["durations"]["uploads"]
+    carried = [upload for upload in durations if upload["formula_s"] is not None]
+    assert len(carried) >= len(durations) / 2
+    for upload in carried:
         assert upload["measured_s"] > 0.8 * upload["formula_s"] - 0.5
     total = twin["run"]["total"]
     assert total["twin"]["sent"] >= total["sockets"]["sent"] / 2

@@ -42,11 +42,12 @@ def upload_durations(record: RunRecord, timeline: Timeline) -> UploadDurations:
         compared = _compare(record, *links[device], event, taken.get(key))
         if compared is not None:
             found.append(compared)
-    long = [one for one in found if one.formula_s and one.wire_packets > LEAST_PACKETS]
+    long = [one for one in found if one.wire_packets > LEAST_PACKETS]
     ratios = [one.measured_s / one.formula_s for one in long if one.formula_s]
     return UploadDurations(
         least_packets=LEAST_PACKETS,
         compared=len(ratios),
+        too_long_by_formula=len(long) - len(ratios),
         median_deviation=_median([abs(ratio - 1) for ratio in ratios]),
         median_ratio=_median(ratios),
         median_answer_s=_median(
@@ -79,7 +80,8 @@ def _compare(
     end_s = number(event, "mono_s") - record.start_mono_s
     # Time out of contact is not in measured_s: then the window that holds the start ends too soon.
     start_s = max(0.0, end_s - measured_s)
-    if link.window_end_s(start_s) + link.tick_s < end_s:
+    last_s = link.window_end_s(start_s) + link.tick_s
+    if last_s < end_s:
         return None
     message = message_bytes(number(event, "coded_bits") / 8, int(number(event, "packets")))
     through_s = float(twin.transfer_end_s(np.array([message]), np.array([start_s]))[0])
@@ -93,5 +95,6 @@ def _compare(
             if taken is None or taken.get("last_mono_s") is None
             else round(number(taken, "last_mono_s") - record.start_mono_s - start_s, 6)
         ),
-        formula_s=round(through_s - start_s, 6) if np.isfinite(through_s) else None,
+        # Beyond the contact it would be the wait for the next one, for a frame or two.
+        formula_s=round(through_s - start_s, 6) if through_s <= last_s else None,
     )

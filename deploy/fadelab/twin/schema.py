@@ -30,7 +30,7 @@ class UploadDuration(StrictModel):
         description="From then to the last packet's arrival at the server; null if it did not say."
     )
     formula_s: float | None = Field(
-        description="What the recorded timeline's rate allows; null if it ends before."
+        description="What the recorded timeline's rate allows; null if the contact ends before."
     )
 
 
@@ -38,7 +38,12 @@ class UploadDurations(StrictModel):
     """How long uploads took, against the formula with the same start and the same rates."""
 
     least_packets: int = Field(description="Wire packets that an update must have more than.")
-    compared: int = Field(description="Updates that have.")
+    compared: int = Field(description="Updates that have, and that the formula can carry, too.")
+    too_long_by_formula: int = Field(
+        0,
+        description="Updates that have, but came through by the frames that a shaper lets pass at "
+        "once: by formula their contact ends before.",
+    )
     median_deviation: float | None = Field(
         description="Median of |measured / formula - 1| over these; null if there are none."
     )
