@@ -130,7 +130,8 @@ def _start(folder: Path) -> "subprocess.Popen[bytes]":
         ready.settimeout(_READY_S)
         process = subprocess.Popen(
             [
-                "dockerd",
+                # It must not outlive tests that are killed: the next ones need its folder.
+                *("setpriv", "--pdeathsig", "TERM", "dockerd"),
                 *("--data-root", str(cache_folder() / "engine")),
                 *("--exec-root", str(folder / "exec")),
                 *("--pidfile", str(folder / "pid")),
