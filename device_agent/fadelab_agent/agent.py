@@ -355,13 +355,7 @@ class Agent:
         def break_off() -> None:
             self._ledger.update()
             sent = sum((abort(dscp) for dscp in ways.marks), NOTHING_SENT)
-            log.write(
-                "connections_aborted",
-                tcp_bytes=sent.bytes_sent,
-                tcp_retransmitted_bytes=sent.bytes_retransmitted,
-                tcp_segments=sent.segments_sent,
-                tcp_header_bytes=sent.header_bytes,
-            )
+            log.write("connections_aborted", **sent.event_fields())
 
         return break_off
 

@@ -18,7 +18,6 @@ from fadelab_emulation.netlink import links
 from fadelab_emulation.tcp_watch import TcpWatch
 from fadelab_emulation.window import BackendChoice
 from fadelab_proto.events import EventLog
-from fadelab_proto.tcp_info import TcpCounters
 
 _ETHERNET_BYTES = 14
 Fields = dict[str, int]
@@ -168,16 +167,7 @@ def _tcp_fields(tcp: TcpWatch) -> list[Fields]:
     up, down = tcp.sent()
     return [
         {"connections": tcp.connections(device), "connections_missed": int(not tcp.is_complete)}
-        | _named("up", sent)
-        | _named("down", received)
+        | sent.event_fields("up_")
+        | received.event_fields("down_")
         for device, (sent, received) in enumerate(zip(up, down, strict=True))
     ]
-
-
-def _named(direction: str, sent: TcpCounters) -> Fields:
-    return {
-        f"{direction}_tcp_bytes": sent.bytes_sent,
-        f"{direction}_tcp_retransmitted_bytes": sent.bytes_retransmitted,
-        f"{direction}_tcp_segments": sent.segments_sent,
-        f"{direction}_tcp_header_bytes": sent.header_bytes,
-    }

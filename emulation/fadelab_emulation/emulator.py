@@ -106,7 +106,6 @@ class Emulator:
         self._achieved = AchievedWriter(config.achieved_path)
         self._asyncio_loop = asyncio.get_running_loop()
         source = link_source(radio, config.devices, config.seed)
-        self._division = source.division if isinstance(source, RadioWorld) else None
         self._world = source if isinstance(source, RadioWorld) else None
         self._ticks = TickLoop(
             source,
@@ -143,7 +142,8 @@ class Emulator:
             powers_matter=isinstance(self._config.radio, RadioConfig),
         )
         pb_grpc.add_RadioServicer_to_server(radio, server)
-        cell = CellService(self._division, self._ticks, self._config.devices)
+        division = None if self._world is None else self._world.division
+        cell = CellService(division, self._ticks, self._config.devices)
         cell_grpc.add_CellServicer_to_server(cell, server)
         coordination = CoordinationService(
             self._board,

@@ -47,6 +47,15 @@ class TcpCounters:
             self.header_bytes + other.header_bytes,
         )
 
+    def event_fields(self, prefix: str = "") -> dict[str, int]:
+        """Return the counters as events tell them, each name behind the prefix."""
+        return {
+            f"{prefix}tcp_bytes": self.bytes_sent,
+            f"{prefix}tcp_retransmitted_bytes": self.bytes_retransmitted,
+            f"{prefix}tcp_segments": self.segments_sent,
+            f"{prefix}tcp_header_bytes": self.header_bytes,
+        }
+
 
 NOTHING_SENT = TcpCounters(0, 0, 0, 0)
 

@@ -14,7 +14,7 @@ from fadelab.compare.schema import (
     RunResult,
 )
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.results.paired import CONFIDENCE, estimate_mean, paired_difference
+from fadelab.results.paired import CONFIDENCE, PairedDifference, estimate_mean, paired_difference
 
 GroupKey = tuple[str, PointKey]
 
@@ -149,6 +149,11 @@ def _difference(
     if paired is None:
         return None
     planned = {run.seed for run in [*runs, *reference]}
+    return difference_result(paired, unpaired=sorted(planned - set(paired.pairs)))
+
+
+def difference_result(paired: PairedDifference, *, unpaired: Sequence[int]) -> DifferenceResult:
+    """Return a paired difference as files tell it; ``unpaired`` are the seeds without a pair."""
     return DifferenceResult(
         n=paired.estimate.n,
         mean=paired.estimate.mean,
@@ -156,7 +161,7 @@ def _difference(
         high=paired.estimate.high,
         relative=paired.relative,
         seeds=list(paired.pairs),
-        unpaired=sorted(planned - set(paired.pairs)),
+        unpaired=list(unpaired),
     )
 
 

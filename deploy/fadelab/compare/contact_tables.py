@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fadelab.compare.compute import difference_result
 from fadelab.compare.found import Collection, FoundRun, PointKey, find_runs
 from fadelab.compare.markdown import markdown_table
 from fadelab.compare.rows import Field, Table, interval, point_name, verdict
-from fadelab.compare.schema import DifferenceResult
 from fadelab.exit_codes import FadelabError
 from fadelab.report.units import NONE
 from fadelab.results.contacts import uploads
@@ -208,15 +208,7 @@ def _lead_row(cell: _Cell, best: _Cell, *, higher_is_better: bool) -> tuple[Fiel
     paired = paired_difference(cell.finals, best.finals)
     if paired is None:
         return (*head, Field(NONE), Field("0", is_bad=True), Field("no pair"))
-    difference = DifferenceResult(
-        n=paired.estimate.n,
-        mean=paired.estimate.mean,
-        low=paired.estimate.low,
-        high=paired.estimate.high,
-        relative=paired.relative,
-        seeds=list(paired.pairs),
-        unpaired=list(paired.unpaired),
-    )
+    difference = difference_result(paired, unpaired=paired.unpaired)
     text = interval(difference.mean, difference.low, difference.high, sign=True)
     said = verdict(difference, higher_is_better=higher_is_better)
     return (*head, Field(text), Field(str(difference.n)), Field(said))

@@ -13,6 +13,7 @@ from typing import Literal
 from fadelab.results.record import Event, RunRecord, number
 from fadelab.results.schema import ByteLedger, DevicePackets, DirectionBytes, RoundPackets
 from fadelab_proto.packet import HEADER_BYTES
+from fadelab_proto.tcp_info import NOTHING_SENT
 
 Direction = Literal["up", "down"]
 
@@ -22,7 +23,7 @@ DATAGRAM_HEADER_BYTES = 20 + 8
 
 _TAKEN = ("upload_complete", "upload_partial", "upload_abandoned", "upload_refused")
 _FETCHED = ("model_received", "model_partial")
-_OF_CONNECTIONS = ("tcp_bytes", "tcp_retransmitted_bytes", "tcp_segments", "tcp_header_bytes")
+_OF_CONNECTIONS = tuple(NOTHING_SENT.event_fields())
 _PARTS = (
     "payload",
     "packet_headers",
@@ -78,9 +79,10 @@ class Ledger:
     def of_device(self, device: int, account: Event) -> ByteLedger:
         """Return a device's bytes; ``account`` is its ``link_account`` event, or empty."""
         own = self._of_device[device]
+        whole = _sum_of_fields(account, self._aborted[device])
         up, down = (
             direction_bytes(
-                _sum_of_fields(account, self._aborted[device]),
+                whole,
                 direction,
                 [shipment for shipment in own if shipment.direction == direction],
                 self._datagrams[device] if direction == "up" else Datagrams(),
