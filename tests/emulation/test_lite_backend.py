@@ -34,8 +34,9 @@ def tcp_goodput_ratio(rate_bps: float, uplink: bool) -> float:
 
 @pytest.mark.parametrize(("rate_bps", "uplink"), [(2e6, True), (10e6, False)])
 def test_tcp_goodput_is_the_rate_less_the_headers(rate_bps: float, uplink: bool) -> None:
-    # A machine that is busy elsewhere serves a link late, never early.
-    assert 0.8 <= in_sandbox(tcp_goodput_ratio, rate_bps, uplink) <= 0.9575
+    # 1448 of 1514 bytes are payload: 0.956. A busy machine serves a link late; a reader that slept when the
+    # measurement began counts what waited for it, at most some hundredths. Without headers it would be 1.
+    assert 0.8 <= in_sandbox(tcp_goodput_ratio, rate_bps, uplink) <= 0.98
 
 
 def udp_ratios(rewrites_hz: float) -> tuple[float, float]:
