@@ -32,10 +32,13 @@ from fadelab_proto.clock import SystemClock
 _SWEEPS = Path("sweeps")
 _WHAT_RUNS_NEED = (
     "fadelab.cli.run",
+    "fadelab.cli.summary",
     "fadelab.report.from_record",
+    "fadelab.results.compute",
     "fadelab_agent.agent",
     "fadelab_agent.validator",
     "fadelab_agent.workbench",
+    "fadelab_server.app",
 )
 _STYLES = {"valid": "green", "invalid": "red", "failed": "red", "refused": "red"}
 

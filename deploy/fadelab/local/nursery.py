@@ -15,6 +15,7 @@ from fadelab.local.children import Channel, how_it_ended, run_child
 from fadelab.local.plan import LocalPlan
 from fadelab_agent.policy import build_policy
 from fadelab_emulation import linux
+from fadelab_proto import collector
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
 
@@ -35,7 +36,9 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     Messages to the parent: ``warm`` once the model is known, ``forked``, ``agent_ended`` for an
     agent that ended by itself. Messages from the parent: ``fork`` and ``end``.
     """
-    from fadelab_agent.workbench import Workbench  # noqa: PLC0415 -- only this process needs torch
+    with collector.importing():
+        # Only this process needs torch.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
     bench = Workbench(plan.workbench(), plan.data_dir)
     bench.warm_up()

@@ -16,10 +16,10 @@ from fadelab.local.nursery import grace_s, nursery, send_descriptors
 from fadelab.local.plan import LocalPlan
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
+from fadelab_proto import collector
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 
 _GRACE_S = 5.0
@@ -83,6 +83,10 @@ def _emulator(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
 
 
 def _server(channel: Channel) -> None:
+    with collector.importing():
+        # Only this process needs it, and meanwhile the nursery imports torch.
+        from fadelab_server.app import serve  # noqa: PLC0415
+
     message = channel.receive()
     if message is None:
         return

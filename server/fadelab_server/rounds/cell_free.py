@@ -19,7 +19,7 @@ from fadelab_server.allocator.round_cost import Allocation, RoundLoad
 from fadelab_server.allocator.uplink import F64
 from fadelab_server.rounds.base import AllocationError, Grant, Report
 from fadelab_server.rounds.config import CellFreeAllocationConfig
-from fadelab_server.rounds.power_control import decide_powers
+from fadelab_server.rounds.power_control import decide_powers, prepare
 from fadelab_server.rounds.radio_access import RadioAccess, Uplink
 from fadelab_server.rounds.spending import RoundCost, Spending
 
@@ -45,6 +45,7 @@ class CellFreeAllocator:
         clock: Clock,
         log: EventLog,
     ) -> None:
+        prepare(config.power_control)
         self.decides_again = config.during_round == "recompute"
         self._config = config
         self._access = access

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fadelab_server.allocator.convex_program import load_solvers
 from fadelab_server.allocator.coordinate_descent import coordinate_descent
 from fadelab_server.allocator.dinkelbach import dinkelbach
 from fadelab_server.allocator.full_power import full_power
@@ -29,6 +30,12 @@ class Left:
 
     energy_j: float
     latency_s: float
+
+
+def prepare(config: PowerControlConfig) -> None:
+    """Load what a power control needs, which the first round would otherwise wait for."""
+    if isinstance(config, SqpBudgetConfig | SqpWeightedConfig | DinkelbachConfig):
+        load_solvers()
 
 
 def decide_powers(
