@@ -10,13 +10,13 @@ import grpc
 from fadelab.conduct import local_channel
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.plan import RunPlan
-from fadelab_proto import collector
+from fadelab_proto import collector, radio_pb2, radio_pb2_grpc
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
-from fadelab_proto import radio_pb2, radio_pb2_grpc
 
 if TYPE_CHECKING:
     from fadelab.results.schema import Summary
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:

@@ -103,9 +103,7 @@ VERBS = {
         "Check boards, install Fadelab on them, run experiments on them; see docs/boards.md.",
         ("cryptography", "grpc_health", "matplotlib"),
     ),
-    "images": Verb(
-        "fadelab.cli.images:images", "Container images of server, agent and emulator."
-    ),
+    "images": Verb("fadelab.cli.images:images", "Container images of server, agent and emulator."),
     "certs": Verb(
         "fadelab.cli.certs:certs",
         "Make certificates, keys and join tokens for one server and its devices.",
