@@ -1,6 +1,7 @@
 """The nursery: load torch, data and model once, warm up, then fork every agent from here."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -79,10 +80,11 @@ def grace_s(agents: int) -> float:
 
 
 def send_descriptors(channel: Channel, descriptors: list[int]) -> None:
-    """Pass open descriptors to another process."""
+    """Pass open descriptors to another process; one that is gone does not matter."""
     for start in range(0, len(descriptors), _DESCRIPTORS_AT_ONCE):
         group = descriptors[start : start + _DESCRIPTORS_AT_ONCE]
-        socket.send_fds(channel.socket, [b"d"], group)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(channel.socket, [b"d"], group)
 
 
 def receive_descriptors(channel: Channel, count: int) -> list[int]:

@@ -88,7 +88,7 @@ def render(name: str, description: str, height_in: float, draw: Callable[[Figure
         draw(figure)
         _lay_out(figure)
         stream = StringIO()
-        canvas.print_svg(stream, metadata={"Date": None})
+        canvas.print_figure(stream, format="svg", metadata={"Date": None})
     return _inline(stream.getvalue(), name, description)
 
 
