@@ -25,8 +25,8 @@ from fadelab.emulate.config import DeviceConfig, EmulateFile, PlaceConfig, Start
 from fadelab.experiment import Experiment
 from fadelab.folders import made
 from fadelab.local.plan import PORT, RunPlan, draw_run_id
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.sources import AnyRadio
+from fadelab_proto import collector
 
 _NOBODY = (10001, 10001)
 """User and group of the images."""
@@ -63,6 +63,10 @@ def write_testbed(
             have not got; DATA_MISSING without the task's data.
 
     """
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
     run_id = draw_run_id() if shared is None else shared.run_id
     bench = Workbench(
         plan_inside(experiment, experiment.task.data_dir.absolute(), run_id).workbench()

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel
@@ -24,9 +25,12 @@ from fadelab.stack.agent_file import NodeAgentFile
 from fadelab.stack.conductor import ConductorFile
 from fadelab.stack.node_file import NodeFile
 from fadelab_agent.trust import AgentTrust
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.timeline.config import TimelineConfig
+from fadelab_proto import collector
 from fadelab_server.config import ServerTrust
+
+if TYPE_CHECKING:
+    from fadelab_agent.workbench import Workbench
 
 CONFIG, OUT, SOCKETS, DATA, SECRETS = (
     Path("/config"),
@@ -93,6 +97,10 @@ def plan_cluster(
 
     """
     _check(experiment)
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
     bench = Workbench(plan_inside(experiment, experiment.task.data_dir.absolute(), 0).workbench())
     needs_data = experiment.task.name != NO_DATA_NEEDED
     run_id = draw_run_id()
@@ -165,7 +173,7 @@ def _server_trust() -> ServerTrust:
     )
 
 
-def _server(plan: RunPlan, bench: Workbench) -> BaseModel:
+def _server(plan: RunPlan, bench: "Workbench") -> BaseModel:
     server = plan.server(
         dimension=bench.model.dimension, layout_hash=bench.layout_hash, layers=bench.layers
     )
