@@ -17,6 +17,7 @@ from fadelab.follow import Finished, finish
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
+from fadelab_proto import collector
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 
@@ -105,9 +106,10 @@ def _in_containers(
     tag: str | None,
     command_mono_s: float,
 ) -> Finished:
-    # Only here are they needed, and they take a while to import.
-    from fadelab.compose.run import Docker, run_in_containers  # noqa: PLC0415
-    from fadelab.images.ready import images_for_run  # noqa: PLC0415
+    with collector.importing():
+        # Only here are they needed, and they take a while to import.
+        from fadelab.compose.run import Docker, run_in_containers  # noqa: PLC0415
+        from fadelab.images.ready import images_for_run  # noqa: PLC0415
 
     docker = Docker()
     for left in docker.remove_leftovers():
@@ -122,10 +124,11 @@ def _on_boards(
     experiment: Experiment, inventory: Path, run_dir: Callable[[], Path], view: RunView
 ) -> Finished:
     """Run an experiment on boards; nothing is made before it is known to fit them."""
-    # Only here are they needed, and they take a while to import.
-    from fadelab.boards.files import check_fit  # noqa: PLC0415
-    from fadelab.boards.inventory import load_inventory  # noqa: PLC0415
-    from fadelab.boards.run import run_on_boards  # noqa: PLC0415
+    with collector.importing():
+        # Only here are they needed, and they take a while to import.
+        from fadelab.boards.files import check_fit  # noqa: PLC0415
+        from fadelab.boards.inventory import load_inventory  # noqa: PLC0415
+        from fadelab.boards.run import run_on_boards  # noqa: PLC0415
 
     lab = load_inventory(inventory)
     check_fit(experiment, lab)

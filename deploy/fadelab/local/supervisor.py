@@ -126,9 +126,10 @@ class _Run:
             layers=tuple(layers),
             layout_hash=int(str(warm["layout_hash"])),
         )
-        crew.server.channel.send(config=config.model_dump_json())
+        # Its address is there when the links are.
         await self._message(crew.emulator, "links")
         self._phase("links_ready")
+        crew.server.channel.send(config=config.model_dump_json())
         await self._message(crew.server, "listening")
         crew.nursery.channel.send(fork=True)
         await self._message(crew.nursery, "forked")
