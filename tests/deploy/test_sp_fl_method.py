@@ -14,9 +14,9 @@ from fadelab.methods.sp_fl import check_one_machine
 from fadelab.results.record import RunRecord
 from fadelab.results.sp_fl import sp_fl_rounds
 from fadelab.sweep.plan import load_plan
+from fadelab_agent.policy import FixedCodecConfig
 from fadelab_emulation.schedule import ScheduleReader, ScheduleWriter
 from fadelab_emulation.world import RadioWorld
-from fadelab_agent.policy import FixedCodecConfig
 from fadelab_proto.codecs.config import SignModulusConfig, SignOnlyConfig
 from fadelab_server.sp_fl_config import RunningMean, SpFlConfig
 

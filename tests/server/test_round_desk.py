@@ -179,7 +179,6 @@ def test_at_the_deadline_signs_without_moduli_count_and_the_rest_is_lost(tmp_pat
 
 def test_what_passes_at_once_needs_no_time_and_is_not_predicted_to_be_lost(tmp_path: Path) -> None:
     async def play(folder: Path, ahead_bytes: int) -> None:
-        folder.mkdir()
         async with scene(folder, FakeClock(), ahead_bytes=ahead_bytes) as (server, devices, _):
             await asyncio.gather(*(report(server, device) for device in devices))
             for device in devices:
@@ -187,7 +186,9 @@ def test_what_passes_at_once_needs_no_time_and_is_not_predicted_to_be_lost(tmp_p
             await shown(server, 1)
 
     for ahead_bytes in (0, 20, 1514):
-        asyncio.run(play(tmp_path / str(ahead_bytes), ahead_bytes))
+        folder = tmp_path / str(ahead_bytes)
+        folder.mkdir()
+        asyncio.run(play(folder, ahead_bytes))
     plain, some, whole = (logged(tmp_path / name, "sp_fl_round")[0] for name in ("0", "20", "1514"))
     assert some["sign_bits"] == plain["sign_bits"] - 160
     assert some["modulus_bits"] == plain["modulus_bits"] - 160

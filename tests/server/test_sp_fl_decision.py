@@ -37,7 +37,9 @@ def test_signs_come_first_once_moduli_are_known() -> None:
 
 @pytest.mark.parametrize("allocation", ["power", "bandwidth", "full"])
 def test_what_is_decided_is_better_than_an_equal_division(allocation: str) -> None:
-    assert decided(0.2, allocation=allocation).objective < decided(0.2, allocation="equal").objective
+    assert (
+        decided(0.2, allocation=allocation).objective < decided(0.2, allocation="equal").objective
+    )
 
 
 def test_the_best_channels_alone_share_all_resources() -> None:

@@ -177,7 +177,9 @@ def test_the_rule_errs_as_predicted(deadline_s: float) -> None:
     chance = success(cell(deadline_s), equal)
     joint = played(*chance, 40, packets="joint", allocation="equal", scaling="received")
     assert joint == pytest.approx(row.received, rel=0.25)
-    pairs = {pair: split_error(deadline_s, same_for_all(*pair)) for pair in product(ALPHAS, repeat=2)}
+    pairs = {
+        pair: split_error(deadline_s, same_for_all(*pair)) for pair in product(ALPHAS, repeat=2)
+    }
     best = same_for_all(*min(pairs, key=lambda pair: pairs[pair]))
     split = played(*success(cell(deadline_s), best), 40, scaling="ipw")
     assert split == pytest.approx(row.by_both, rel=0.25)

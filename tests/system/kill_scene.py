@@ -149,7 +149,9 @@ class Run:
                 "events_dir": self.folder / "events",
                 "state_dir": self.folder / "state" / f"agent-{device}",
                 "state_sync": False,
-                "policy": {"kind": "codec", "codec": codec} if in_rounds else {"kind": "topk", "fraction": 0.5},
+                "policy": {"kind": "codec", "codec": codec}
+                if in_rounds
+                else {"kind": "topk", "fraction": 0.5},
                 "reports": in_rounds,
                 "max_payload_bytes": PAYLOAD_BYTES,
             }

@@ -73,8 +73,7 @@ class TaskResult(StrictModel):
 class DirectionBytes(StrictModel):
     """Where the bytes of one direction went.
 
-    Everything down to ``probes``, less ``waiting`` and ``overflowed`` and with ``residual``, adds up
-    to ``wire``.
+    All down to ``probes``, less ``waiting`` and ``overflowed``, with ``residual`` adds up to ``wire``.
     """
 
     payload: int = Field(
@@ -98,9 +97,7 @@ class DirectionBytes(StrictModel):
         description="Counted above but not on the wire: what waited at the shaper at the end."
     )
     overflowed: int = Field(
-        0,
-        description="Counted above but not on the wire: frames that found the shaper's queue full. "
-        "The kernel counts frames: each is taken for a full one.",
+        0, description="The same: frames that found its queue full, each taken for a full one."
     )
     residual: int = Field(
         description="What is left of the wire bytes: options of selective acknowledgements, resets, "
@@ -193,9 +190,7 @@ class ClassTraffic(StrictModel):
     name: str = Field(description="As in the experiment's radio.classes; 'default' is the rest.")
     packets: int
     bytes: int = Field(description="Layer-2 bytes.")
-    overflowed: int | None = Field(
-        None, description="Packets besides that found the queue full; null in older records."
-    )
+    overflowed: int | None = Field(None, description="Packets besides that found the queue full.")
 
 
 class LinkFidelity(StrictModel):
