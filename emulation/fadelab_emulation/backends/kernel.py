@@ -327,7 +327,7 @@ class KernelBackend:
         sent: IntArray = np.stack(counts)
         sent += self._sent_before[:, direction, :, devices].transpose(1, 2, 0)
         self._sent[:, direction, :, devices] = sent.transpose(2, 0, 1)
-        return _Shapers(*sent, backlog_bytes)
+        return _Shapers(sent[0], sent[1], sent[2], backlog_bytes)
 
     def _account_rates(self, devices: IntArray, shapers: Sequence["_Shapers"]) -> None:
         rows = np.arange(2 * self._lanes)[:, None]
