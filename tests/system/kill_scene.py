@@ -43,7 +43,10 @@ _QUIET_S = 3.0
 _RULES: dict[str, dict[str, Any]] = {
     "fedasync": {"kind": "fedasync", "alpha": 0.5},
     "fedavg": {"kind": "fedavg"},
+    "sp_fl": {"kind": "sp_fl", "loss": "error_free", "modulus_bits": 8},
 }
+_IN_ROUNDS = "sp_fl"
+"""Its devices report before they send, and wait for what the server decides."""
 
 
 def keep_the_whole_journal(archive: Path) -> None:
@@ -101,6 +104,7 @@ class Run:
                 "aggregation": _RULES[rule],
                 "stop": {"duration_s": duration_s},
                 "max_payload_bytes": PAYLOAD_BYTES,
+                "partial_updates": "keep" if rule == _IN_ROUNDS else "discard",
             }
         )
         (folder / "server.json").write_text(self.config.model_dump_json())
@@ -135,6 +139,8 @@ class Run:
         return fork(lambda: asyncio.run(begin()))
 
     def agent(self, device: int) -> int:
+        in_rounds = self.config.aggregation.kind == _IN_ROUNDS
+        codec = {"kind": "sign_modulus", "bits": 8}
         config = AgentConfig.model_validate(
             {
                 "run_id": RUN_ID,
@@ -143,7 +149,10 @@ class Run:
                 "events_dir": self.folder / "events",
                 "state_dir": self.folder / "state" / f"agent-{device}",
                 "state_sync": False,
-                "policy": {"kind": "topk", "fraction": 0.5},
+                "policy": {"kind": "codec", "codec": codec}
+                if in_rounds
+                else {"kind": "topk", "fraction": 0.5},
+                "reports": in_rounds,
                 "max_payload_bytes": PAYLOAD_BYTES,
             }
         )

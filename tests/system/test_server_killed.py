@@ -136,6 +136,14 @@ def test_a_run_goes_on_under_a_server_that_is_killed(tmp_path: Path) -> None:
     assert figures["versions"] > 5, figures
 
 
+def test_rounds_of_reports_and_decisions_go_on_under_a_server_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    figures = play(tmp_path / "sp_fl", "sp_fl", seed=2, kills=4, duration_s=14)
+    assert figures["killed"] == 4, figures
+    assert figures["versions"] > 5, figures
+
+
 @pytest.mark.endurance
 @pytest.mark.parametrize("agents_too", [False, True], ids=["server", "agents too"])
 @pytest.mark.parametrize("rule", ["fedasync", "fedavg"])

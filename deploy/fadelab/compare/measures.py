@@ -111,6 +111,17 @@ def _energy_j(summary: Summary) -> float:
     return joules.compute + joules.uplink + joules.downlink
 
 
+def _arrivals(packet_class: str, which: str, summary: Summary) -> float | None:
+    """Return a share of SP-FL's packets in per cent; moduli are those whose signs arrived."""
+    if summary.sp_fl is None:
+        return None
+    found = summary.sp_fl.sign if packet_class == "sign" else summary.sp_fl.modulus
+    share = {
+        "empirical": found.empirical, "predicted": found.predicted, "carried": found.carried
+    }[which]  # fmt: skip
+    return None if share is None else 100 * share
+
+
 def _mean_of(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
@@ -147,6 +158,21 @@ _RUN = (
         higher_is_better=None,
     ),
     _of_run("wall", "wall time", "s", lambda s: s.wall_s, higher_is_better=None),
+    *(
+        _of_run(
+            f"{name}_{which}" if which != "empirical" else name,
+            f"{name} that {words}",
+            "%",
+            partial(_arrivals, packet_class, which),
+            higher_is_better=None,
+        )
+        for name, packet_class in (("signs", "sign"), ("moduli", "modulus"))
+        for which, words in (
+            ("empirical", "arrived"),
+            ("predicted", "were to arrive by prediction"),
+            ("carried", "links' rates suffice for"),
+        )
+    ),
 )
 
 ALWAYS = ("wire_up", "wire_down", "energy", "staleness", "staleness_s", "uploads", "wall")
