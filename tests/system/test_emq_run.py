@@ -39,6 +39,9 @@ def test_uploads_take_what_was_planned_and_the_slowest_is_the_planned_one(
     rounds = rounds_of(ended)
     assert len(rounds["rounds"]) == 3
     assert rounds["largest_rate_gap"] < 1e-6
+    # Rates are those of the plan in every tick of every round, on every link that sends.
+    assert rounds["rates_compared"] > 3 * 6
+    assert rounds["largest_rate_drift"] < 1e-6
     for one in rounds["rounds"]:
         assert one["devices"] == list(range(6))
         assert one["coefficient"] == [1.0] * 6
@@ -65,6 +68,9 @@ def test_a_run_ends_with_its_budget_and_says_so(run: Callable[..., Ended]) -> No
     costs = [one["round_planned_s"] for one in rounds["rounds"]]
     assert sum(costs) > 3 > sum(costs[:-1])
     assert ended.summary["valid"] is True
+    assert (rounds["rounds_ended"], rounds["spent_budget"]) == (len(costs), "latency")
+    # By the quantiser 16 bits of 32 at most; on the wire, acknowledgements of downloads come on top.
+    assert rounds["nominal_share"] < rounds["wire_share"] < 0.8
     metered = events(ended.run_dir, "upload_metered")
     assert len(metered) == 6 * len(costs)
     assert all(float(str(event["upload_j"])) > 0 for event in metered)

@@ -208,6 +208,7 @@ class CellFreeAllocator:
             upload_j=planned.upload_j[devices].tolist(),
             bits=[reports[device].numbers["bits"] for device in devices],
             wire_bits=[reports[device].numbers["wire_bits"] for device in devices],
+            entries=max(report.numbers.get("entries", 0) for report in reports.values()),
             update_ids=[reports[device].update_id for device in devices],
             round_s=planned.round_s,
             round_j=planned.round_j,
