@@ -8,7 +8,6 @@ sends every device its power coefficient.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from fadelab_server.journal.records import Granted
 from fadelab_server.rounds.base import AllocationError, Grant, Report, UnderWay
 from fadelab_server.rounds.book import RoundBook
 from fadelab_server.rounds.config import CellFreeAllocationConfig
-from fadelab_server.rounds.power_control import decide_powers
+from fadelab_server.rounds.power_control import decide_round, on_links
 from fadelab_server.rounds.radio_access import RadioAccess, Uplink
 
 
@@ -71,7 +70,7 @@ class CellFreeAllocator:
         solve_s = self._clock.now_s() - begun_s
         powers_w = uplink.statistics.full_power_w * allocation.coefficient
         in_force_bps = await self._access.set_powers(powers_w)
-        planned = _on_links(allocation, load, uplink, powers_w)
+        planned = on_links(allocation, load, uplink.floor_bps, powers_w)
         self._start = allocation.coefficient
         self._note(version, reports, planned, in_force_bps, solve_s, again=bool(arrived))
         now_s = self._clock.now_s()
@@ -164,21 +163,14 @@ class CellFreeAllocator:
         )
 
     async def _solve(self, uplink: Uplink, load: RoundLoad) -> Allocation:
-        silent = np.zeros(len(load.bits))
-        if not np.any(load.bits):
-            return Allocation(silent, silent, silent, silent, load.compute_s, load.compute_j, 0, 0)
-        start = self._start
-        # A search cannot begin with a power of 0 for somebody who has something to send now.
-        if start is not None and np.any((start == 0) & (load.bits > 0)):
-            start = None
         try:
             return await asyncio.to_thread(
-                decide_powers,
+                decide_round,
                 self._config.power_control,
                 uplink.statistics,
                 load,
                 left=self._book.spending.left,
-                start=start,
+                start=self._start,
             )
         except ValueError as error:
             raise AllocationError(f"no power control is possible: {error}") from error
@@ -253,21 +245,3 @@ def _grants(granted: Granted) -> dict[int, Grant]:
         device: Grant(power_w, rate_bps, upload_s, {"coefficient": coefficient})
         for device, power_w, rate_bps, upload_s, coefficient in rows
     }
-
-
-def _on_links(allocation: Allocation, load: RoundLoad, uplink: Uplink, powers_w: F64) -> Allocation:
-    """Return what an allocation comes to on links that are never slower than their floor.
-
-    Who gets no power uploads nothing, in no time.
-    """
-    rate_bps = np.maximum(allocation.rate_bps, uplink.floor_bps)
-    upload_s = np.where(powers_w > 0, load.bits / rate_bps, 0.0)
-    upload_j = powers_w * upload_s
-    return replace(
-        allocation,
-        rate_bps=rate_bps,
-        upload_s=upload_s,
-        upload_j=upload_j,
-        round_s=float(upload_s.max()) + load.compute_s,
-        round_j=float(upload_j.sum()) + load.compute_j,
-    )
