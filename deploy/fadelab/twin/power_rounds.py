@@ -22,6 +22,7 @@ from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.sweep.plan import PlannedRun, load_plan
 from fadelab.twin.learning import Learning, Reported, SharedRounds
+from fadelab.twin.power_schema import FormulaRun, FormulaRuns
 from fadelab_agent.wire_size import full_precision_wire_bits
 from fadelab_agent.workbench import Workbench
 from fadelab_agent.workbench_config import WorkbenchConfig
@@ -29,41 +30,12 @@ from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.rate.base import MIN_RATE_BPS
 from fadelab_emulation.world import RadioWorld
 from fadelab_proto.clock import SystemClock
-from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
 from fadelab_server.allocator.round_cost import Allocation, RoundLoad
 from fadelab_server.allocator.uplink import F64, UplinkStatistics
 from fadelab_server.rounds.config import CellFreeAllocationConfig
 from fadelab_server.rounds.power_control import decide_round, on_links
 from fadelab_server.rounds.spending import RoundCost, Spending
-
-
-class FormulaRun(StrictModel):
-    """What the formulas make of one run."""
-
-    variant: str
-    point: dict[str, str]
-    seed: int
-    rounds: int
-    metric: float
-    """Of the last version."""
-    energy_j: float
-    latency_s: float
-    nominal_share: float
-    """Bits of all updates that were due over 32 for each entry."""
-    wire_share: float
-    """The same with the headers of all layers."""
-    silenced: int
-    spent_budget: Literal["energy", "latency"] | None
-
-
-class FormulaRuns(StrictModel):
-    """All runs of a sweep file, by formula."""
-
-    formula: Literal[True] = True
-    name: str
-    baseline: str
-    runs: list[FormulaRun]
 
 
 @dataclass(slots=True)
