@@ -3,8 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from tests.system.commands import ROOT, Ended
 from tests.system.test_whole_runs import events
+
+from fadelab.experiment import load_experiment
+from fadelab.sweep.plan import PlannedRun
+from fadelab.twin.power_rounds import formula_runs
 
 QUICK = ROOT / "examples" / "emq" / "quick.yaml"
 _SHORTER = (
@@ -16,6 +21,7 @@ _SHORTER = (
     # Downloads of a few frames at high rates say little of links on a busy machine.
     "validity.rate_ratio=[0.8, 1.1]",
 )
+_FULL = ("method.power_control={kind: full}", "method.budget={}")
 
 
 def rounds_of(ended: Ended) -> dict[str, Any]:
@@ -32,8 +38,7 @@ def test_uploads_take_what_was_planned_and_the_slowest_is_the_planned_one(
         "full",
         *_SHORTER,
         "max_versions=3",
-        "method.power_control={kind: full}",
-        "method.budget={}",
+        *_FULL,
         experiment=QUICK,
     )
     rounds = rounds_of(ended)
@@ -54,6 +59,20 @@ def test_uploads_take_what_was_planned_and_the_slowest_is_the_planned_one(
         assert max(measured) < 1.5 * max(planned) + 0.5
     assert rounds["slowest_as_planned"] == 3
     assert "3 versions are published" in ended.output
+    assert_formula_agrees(ended, *_SHORTER, "max_versions=3", *_FULL)
+
+
+def assert_formula_agrees(ended: Ended, *settings: str) -> None:
+    """Hold the run's learning and plans to those of the same run without a network."""
+    experiment = load_experiment(QUICK, settings)
+    (twin,) = formula_runs([PlannedRun("run", "run", (), experiment.seed, experiment, "")])
+    rounds = ended.summary["rounds"]
+    assert twin.rounds == rounds["rounds_ended"]
+    # Updates arrive in another order, so that sums differ in their last bits.
+    assert twin.nominal_share == pytest.approx(rounds["nominal_share"], rel=1e-3)
+    assert twin.latency_s == pytest.approx(rounds["planned_s"], rel=1e-3)
+    assert twin.energy_j == pytest.approx(rounds["planned_j"], rel=1e-3)
+    assert twin.metric == pytest.approx(ended.summary["tasks"]["digits"]["final"], abs=0.01)
 
 
 def test_a_run_ends_with_its_budget_and_says_so(run: Callable[..., Ended]) -> None:

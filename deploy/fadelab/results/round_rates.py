@@ -21,17 +21,20 @@ class RateDrift:
 def rate_drift(record: RunRecord, planned: Sequence[Event]) -> RateDrift:
     """Compare the recorded timeline with the last plan of every round.
 
-    Ticks count from the moment at which the plan's powers were in force, as the emulator had told
-    the server, to the arrival of the round's last packet.
+    A tick counts if it was in force at a moment between the server's word from the emulator that
+    the plan's powers are, and the arrival of the round's last packet. Late ticks were in force later
+    than the timeline says, so moments are those of the readings that are taken at every tick.
 
     Args:
         record: of the run.
         planned: the ``round_planned`` events, in their order.
 
     """
-    schedule, start_s = record.schedule, record.start_mono_s
-    if schedule is None or start_s is None:
+    schedule, achieved = record.schedule, record.achieved
+    if schedule is None or achieved is None:
         return RateDrift()
+    ticks, first_rows = np.unique(achieved.tick, return_index=True)
+    mono_s = achieved.mono_s[first_rows]
     rate_bps = schedule.column("rate_up_bps")
     ends_s = _last_arrivals_s(record)
     gaps = []
@@ -41,9 +44,8 @@ def rate_drift(record: RunRecord, planned: Sequence[Event]) -> RateDrift:
         devices = np.array(plan["devices"], dtype=np.int64)
         sending = np.array(plan["coefficient"], dtype=np.float64) > 0
         planned_bps = np.array(plan["rate_bps"], dtype=np.float64)[sending]
-        first = int(np.ceil((number(plan, "mono_s") - start_s) / schedule.tick_s))
-        last = int(np.floor((ends_s[version] - start_s) / schedule.tick_s))
-        in_force = rate_bps[first:last, devices[sending]]
+        during = (mono_s >= number(plan, "mono_s")) & (mono_s <= ends_s[version])
+        in_force = rate_bps[np.ix_(ticks[during & (ticks < schedule.ticks)], devices[sending])]
         gaps.append(np.abs(in_force / planned_bps - 1).ravel())
     found = np.concatenate(gaps) if gaps else np.zeros(0)
     return RateDrift(float(found.max()), len(found)) if len(found) else RateDrift()
