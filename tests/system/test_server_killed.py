@@ -158,7 +158,7 @@ def test_a_server_that_is_killed_knows_what_rounds_have_cost(tmp_path: Path) -> 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("agents_too", [False, True], ids=["server", "agents too"])
-@pytest.mark.parametrize("rule", ["fedasync", "fedavg"])
+@pytest.mark.parametrize("rule", ["fedasync", "fedavg", "full power"])
 def test_runs_go_on_under_servers_killed_at_a_hundred_moments(
     tmp_path: Path, rule: str, agents_too: bool
 ) -> None:
