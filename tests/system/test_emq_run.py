@@ -93,3 +93,32 @@ def test_a_run_ends_with_its_budget_and_says_so(run: Callable[..., Ended]) -> No
     metered = events(ended.run_dir, "upload_metered")
     assert len(metered) == 6 * len(costs)
     assert all(float(str(event["upload_j"])) > 0 for event in metered)
+
+
+def test_powers_may_be_decided_anew_whenever_a_device_has_finished(
+    run: Callable[..., Ended],
+) -> None:
+    ended = run(
+        "again",
+        *_SHORTER,
+        *_FULL,
+        "max_versions=2",
+        "method.during_round=recompute",
+        "method.upload={kind: codec, codec: {kind: aquila}}",
+        "method.innovation={kind: aquila, beta: 0.1}",
+        experiment=QUICK,
+    )
+    rounds = rounds_of(ended)
+    assert rounds["rounds_ended"] == 2
+    plans: list[Any] = events(ended.run_dir, "round_planned")
+    assert sum(plan["again"] is True for plan in plans) >= 2
+    assert rounds["largest_rate_gap"] < 1e-6
+    first: dict[object, dict[str, Any]] = {}
+    for plan in plans:
+        before = first.setdefault(plan["version"], plan)
+        # At full power whoever remains is disturbed less, and who has finished is silent.
+        for at, device in enumerate(before["devices"]):
+            now = plan["devices"].index(device)
+            assert plan["coefficient"][now] in {0.0, 1.0}
+            if plan["coefficient"][now]:
+                assert plan["rate_bps"][now] >= (1 - 1e-9) * before["rate_bps"][at]
