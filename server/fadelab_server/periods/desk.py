@@ -5,7 +5,6 @@ it makes. Whoever asks waits for an answer; answers come when something changes.
 """
 
 import asyncio
-import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from fadelab_server.model_store import Version
 from fadelab_server.periods.figures import Figures
 from fadelab_server.periods.knowledge import TaskKnowledge
 from fadelab_server.periods.planner import Planner
+from fadelab_server.periods.reproduction import digest
 from fadelab_server.scheduler.config import SchedulingConfig
 from fadelab_server.scheduler.dispatch import Holder, Waiting, next_receivers, next_uploader
 from fadelab_server.scheduler.horizon import PlannedPeriod
@@ -190,7 +190,7 @@ class PeriodDesk:
             version=seat.version,
             aggregation=aggregation,
             mixing=rule.last.mixing,
-            digest=zlib.crc32(version.vector.tobytes()),
+            digest=digest(version.vector),
         )
         known = self._known[task]
         known.complete(device, seat.planned.plan, rule.last, aggregation - seat.version)
