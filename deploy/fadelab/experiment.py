@@ -121,6 +121,13 @@ class ValidityConfig(StrictModel):
         "two packets of the measurement are always forgiven.",
     )
 
+    compute_late_share: float = Field(
+        0.02,
+        ge=0,
+        description="By how much scheduled trainings may really take longer than their emulated time, "
+        "together, as a share of all emulated computing.",
+    )
+
     @model_validator(mode="after")
     def _ratio_is_a_range(self) -> Self:
         low, high = self.rate_ratio
