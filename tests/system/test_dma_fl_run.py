@@ -23,7 +23,6 @@ _SMALLER = (
 
 @pytest.fixture(name="ended", scope="module")
 def dma_fl_run(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-
     return run_to_the_end(tmp_path_factory.mktemp("dma") / "run", *_SMALLER, experiment=QUICK)
 
 
