@@ -1,7 +1,7 @@
 """Local periods on a server: who is told what when, what the log says, what it leads to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,10 @@ OVER, REFUSED = schedule_pb2.PERIOD_STATUS_OVER, schedule_pb2.PERIOD_STATUS_REFU
 CAP = 2
 
 
-def scheduled(folder: Path, devices: int, **changes: Any) -> ServerConfig:
+def scheduled(
+    folder: Path, devices: int, settings: Mapping[str, Any] = {}, **changes: Any
+) -> ServerConfig:
+    """Return a configuration with ``settings`` of the server and ``changes`` of its scheduling."""
     scheduling: dict[str, Any] = {
         "staleness_cap": CAP,
         "learning_weight": 1.0,
@@ -51,7 +54,12 @@ def scheduled(folder: Path, devices: int, **changes: Any) -> ServerConfig:
     staleness = CAP if scheduling.get("schedule", "rolling") == "rolling" else None
     rule = {"kind": "fedavg"} if rounds else {"kind": "dma_fl", "max_staleness": staleness}
     return make_config(
-        folder, devices=devices, aggregation=rule, scheduling=scheduling, journal_keeps=True
+        folder,
+        devices=devices,
+        aggregation=rule,
+        scheduling=scheduling,
+        journal_keeps=True,
+        **settings,
     )
 
 
