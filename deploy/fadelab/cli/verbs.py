@@ -42,6 +42,10 @@ VERBS = {
         "Compare variants by paired seeds, with 95 % confidence intervals.",
         ("matplotlib", "scipy"),
     ),
+    "replay": Verb(
+        "fadelab.cli.replay:replay",
+        "Make every model of a run again, from its event log and its journal, and compare the bits.",
+    ),
     "doctor": Verb(
         "fadelab.cli.machine:doctor",
         "Say what this machine can do, and whether an earlier run left something behind.",

@@ -9,8 +9,7 @@ from fadelab.results.schema import CurvePoint, TaskBaseline, TaskResult
 
 def task_results(record: RunRecord, ledger: Ledger) -> dict[str, TaskResult]:
     """Return the result of every task of the run."""
-    name = record.experiment.task.name
-    return {name: _result(record, ledger, name)}
+    return {name: _result(record, ledger, name) for name in record.experiment.learning}
 
 
 def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
@@ -40,7 +39,7 @@ def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
         )
     curve.sort(key=lambda point: point.version)
     values = [point.value for point in curve]
-    metric = record.experiment.task.metric
+    metric = record.experiment.learning[name].task.metric
     return TaskResult(
         metric=metric.name,
         unit=metric.unit,

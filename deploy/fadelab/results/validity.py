@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fadelab.experiment import ValidityConfig
 from fadelab.results.bounds import delay_holds, loss_holds, rate_holds
+from fadelab.results.computing import late_computing
 from fadelab.results.record import RunRecord
 from fadelab.results.schema import (
     DeviceResult,
@@ -41,6 +42,7 @@ def invalid_reasons(
         *_delays(bounds, devices),
         *_connectivity(bounds, devices, total),
         *_timing(bounds, total, lateness),
+        *late_computing(record, most_late_share=bounds.compute_late_share),
         *_learning(tasks, total),
     ]
 
