@@ -118,6 +118,13 @@ class ValidityConfig(StrictModel):
         "two packets of the measurement are always forgiven.",
     )
 
+    late_computing_share: float = Field(
+        0.02,
+        ge=0,
+        description="By how much trainings of local periods took longer than emulated, all "
+        "together; a share of all emulated computing.",
+    )
+
     @model_validator(mode="after")
     def _ratio_is_a_range(self) -> Self:
         low, high = self.rate_ratio

@@ -13,11 +13,14 @@ from fadelab.results.schema import TaskResult
 def learning(run: Run) -> Markup:
     """Draw one card per task."""
     return join(
-        *(_task(index, name, task) for index, (name, task) in enumerate(run.summary.tasks.items()))
+        *(
+            _task(index, name, task, is_one_of_several=len(run.summary.tasks) > 1)
+            for index, (name, task) in enumerate(run.summary.tasks.items())
+        )
     )
 
 
-def _task(index: int, name: str, task: TaskResult) -> Markup:
+def _task(index: int, name: str, task: TaskResult, *, is_one_of_several: bool) -> Markup:
     title = f"Learning: {name}"
     if not task.curve:
         return card(title, empty("No published version was evaluated, so there is no curve."))
@@ -36,7 +39,8 @@ def _task(index: int, name: str, task: TaskResult) -> Markup:
         f"held-out test set. {better} {task.metric} is better; the dotted line is the best value"
         f"{_baseline_words(task)}. "
         "Uplink bytes are all layer-2 bytes that all devices had sent when the version was "
-        "published, with headers, retransmissions and acknowledgements.",
+        "published, with headers, retransmissions and acknowledgements"
+        f"{', of all tasks together' if is_one_of_several else ''}.",
     )
 
 

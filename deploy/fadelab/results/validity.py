@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from fadelab.experiment import ValidityConfig
 from fadelab.results.bounds import delay_holds, loss_holds, rate_holds
+from fadelab.results.period_schema import Periods
+from fadelab.results.periods import compute_budget
 from fadelab.results.record import RunRecord
 from fadelab.results.schema import (
     DeviceResult,
@@ -29,6 +31,7 @@ def invalid_reasons(
     devices: dict[str, DeviceResult],
     total: Totals,
     lateness: Lateness,
+    periods: Periods | None,
 ) -> list[str]:
     """Return one sentence for each thing that makes the run unbelievable; none if it is valid."""
     return [
@@ -42,6 +45,8 @@ def invalid_reasons(
         *_connectivity(bounds, devices, total),
         *_timing(bounds, total, lateness),
         *_learning(tasks),
+        *_computing(record, bounds),
+        *_staleness(periods),
     ]
 
 
@@ -236,4 +241,20 @@ def _learning(tasks: dict[str, TaskResult]) -> list[str]:
         f"No model version of task {name} was published."
         for name, task in tasks.items()
         if task.versions == 0
+    ]
+
+
+def _computing(record: RunRecord, bounds: ValidityConfig) -> list[str]:
+    complaint = compute_budget(record).complaint(most_late_share=bounds.late_computing_share)
+    if complaint is None:
+        return []
+    return [f"Computing was slower than emulated: {complaint}."]
+
+
+def _staleness(periods: Periods | None) -> list[str]:
+    return [
+        f"{task.over_cap} of the applied updates of task {name} were staler than allowed: up to "
+        f"{task.largest_staleness} versions, {task.staleness_cap} are allowed."
+        for name, task in (periods.tasks.items() if periods is not None else ())
+        if task.over_cap
     ]

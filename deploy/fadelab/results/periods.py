@@ -1,0 +1,241 @@
+"""Local periods of devices that train several tasks: the summary's part on DMA-FL.
+
+Two accounts of energy stand side by side and are never mixed. Modelled is what the formulas say
+before anything has happened: emulated computing, and the bits of a model over the rate that was
+programmed for the link, as if the task had the link to itself. Metered are the same powers times
+measured times: a training that really took longer, and transfers that shared their link, slowed down
+or were sent again.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from fadelab.results.goodput import ProgrammedRate
+from fadelab.results.period_schema import (
+    BoundPoint,
+    DevicePeriods,
+    PeriodFigures,
+    PeriodJoules,
+    Periods,
+    TaskPeriods,
+)
+from fadelab.results.record import Event, RunRecord, number
+from fadelab.results.timeline import Programmed
+from fadelab_agent.compute_emulation import ComputeBudget
+
+BOUND_TERMS = ("a", "b", "c", "d", "e", "f")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One local period that ended; times in emulated seconds."""
+
+    device: int
+    task: str
+    end_s: float
+    steps: int
+    batch: int
+    cpu_hz: float
+    idle_s: float
+    downlink_s: float
+    compute_s: float
+    """As it was emulated."""
+    compute_real_s: float
+    """What training really took."""
+    uplink_s: float
+    downlink_bits: float
+    uplink_bits: float
+    modelled: PeriodJoules
+    metered: PeriodJoules
+
+
+def period_results(record: RunRecord) -> Periods | None:
+    """Return what became of local periods; None if devices reported none."""
+    found = ended_periods(record)
+    if not found:
+        return None
+    names = dict.fromkeys([*record.task_metrics(), *(one.task for one in found)])
+    budget = compute_budget(record)
+    return Periods(
+        tasks={name: _task(record, name, [p for p in found if p.task == name]) for name in names},
+        modelled=_joules(one.modelled for one in found),
+        metered=_joules(one.metered for one in found),
+        overruns=budget.overruns,
+        trainings=budget.trainings,
+    )
+
+
+def ended_periods(record: RunRecord) -> list[Period]:
+    """Return the local periods that ended, device by device."""
+    events = record.of("agent", "period_ended")
+    if not events or record.start_mono_s is None:
+        return []
+    rates = _programmed_rates(record)
+    return [_period(record, rates, event, record.start_mono_s) for event in events]
+
+
+def compute_budget(record: RunRecord) -> ComputeBudget:
+    """Return how real computing compares with emulated computing, over all periods."""
+    budget = ComputeBudget()
+    for event in record.of("agent", "period_ended"):
+        # A period that was given up before its training has nothing to compare.
+        if number(event, "compute_s") > 0:
+            budget = budget.with_training(
+                emulated_s=number(event, "compute_s"), real_s=number(event, "compute_real_s")
+            )
+    return budget
+
+
+def staleness_caps(record: RunRecord) -> dict[str, int]:
+    """Return by how many versions an update of each task may be late, as the server scheduled."""
+    caps: dict[str, int] = {}
+    for event in record.of("server", "scheduled"):
+        reach = int(number(event, "deadline_version") - number(event, "version"))
+        task = str(event["task"])
+        caps[task] = max(caps.get(task, reach), reach)
+    return caps
+
+
+def bound_history(record: RunRecord) -> dict[str, list[BoundPoint]]:
+    """Return the bound of every task after its aggregations, in their order."""
+    start_s = record.start_mono_s or 0.0
+    found: dict[str, list[BoundPoint]] = defaultdict(list)
+    for event in record.of("server", "bound"):
+        found[str(event["task"])].append(
+            BoundPoint(
+                t_s=round(number(event, "mono_s") - start_s, 6),
+                version=int(number(event, "version")),
+                **dict(zip(BOUND_TERMS, _terms(event), strict=True)),
+                total=_known(event, "total"),
+            )
+        )
+    return dict(found)
+
+
+def _terms(event: Event) -> list[float | None]:
+    return [_known(event, f"term_{name}") for name in BOUND_TERMS]
+
+
+def _known(event: Event, key: str) -> float | None:
+    value = event.get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+_Rates = Callable[[int], tuple[ProgrammedRate, ProgrammedRate]]
+"""Downlink and uplink of a device."""
+
+
+def _programmed_rates(record: RunRecord) -> _Rates:
+    programmed = Programmed.of(record, record.experiment.devices.count)
+    made: dict[int, tuple[ProgrammedRate, ProgrammedRate]] = {}
+
+    def of_device(device: int) -> tuple[ProgrammedRate, ProgrammedRate]:
+        if device not in made:
+            down, up = (
+                ProgrammedRate(way.open_bps[:, device], programmed.tick_s)
+                for way in (programmed.down, programmed.up)
+            )
+            made[device] = down, up
+        return made[device]
+
+    return of_device
+
+
+def _period(record: RunRecord, rates: _Rates, event: Event, start_mono_s: float) -> Period:
+    radio, device = record.experiment.radio, int(str(event["id"]))
+    down, up = rates(device)
+    end_s = number(event, "mono_s") - start_mono_s
+    compute_s, real_s = number(event, "compute_s"), number(event, "compute_real_s")
+    uplink_s, downlink_s = number(event, "uplink_s"), number(event, "downlink_s")
+    upload_at_s = max(0.0, end_s - uplink_s)
+    fetched_at_s = max(0.0, upload_at_s - max(compute_s, real_s))
+    fetch_at_s = max(0.0, fetched_at_s - downlink_s)
+    compute_j = number(event, "compute_j")
+    stretch = max(1.0, real_s / compute_s) if compute_s > 0 else 1.0
+    return Period(
+        device=device,
+        task=str(event["task"]),
+        end_s=end_s,
+        steps=int(number(event, "steps")),
+        batch=int(number(event, "batch")),
+        cpu_hz=number(event, "cpu_hz"),
+        idle_s=number(event, "idle_s"),
+        downlink_s=downlink_s,
+        compute_s=compute_s,
+        compute_real_s=real_s,
+        uplink_s=uplink_s,
+        downlink_bits=number(event, "downlink_bits"),
+        uplink_bits=number(event, "uplink_bits"),
+        modelled=PeriodJoules(
+            compute=compute_j,
+            uplink=radio.uplink_power_w * up.airtime_s(number(event, "uplink_bits"), upload_at_s),
+            downlink=radio.downlink_power_w
+            * down.airtime_s(number(event, "downlink_bits"), fetch_at_s),
+        ),
+        metered=PeriodJoules(
+            compute=compute_j * stretch,
+            uplink=number(event, "uplink_j"),
+            downlink=radio.downlink_power_w * down.open_s(fetch_at_s, fetched_at_s),
+        ),
+    )
+
+
+def _task(record: RunRecord, name: str, own: Sequence[Period]) -> TaskPeriods:
+    applied = [
+        int(number(event, "staleness_versions"))
+        for event in record.of("server", "upload_complete")
+        if event["task"] == name and event["staleness_versions"] is not None
+    ]
+    cap = staleness_caps(record).get(name)
+    by_device: dict[int, list[Period]] = defaultdict(list)
+    for one in own:
+        by_device[one.device].append(one)
+    bound = bound_history(record).get(name, [])
+    return TaskPeriods(
+        periods=_figures(own),
+        scheduled=sum(event["task"] == name for event in record.of("server", "scheduled")),
+        staleness_cap=cap,
+        largest_staleness=max(applied, default=None),
+        over_cap=0 if cap is None else sum(staleness > cap for staleness in applied),
+        devices=[
+            DevicePeriods(device=device, periods=_figures(periods))
+            for device, periods in sorted(by_device.items())
+        ],
+        bound=bound[-1] if bound else None,
+    )
+
+
+def _figures(own: Sequence[Period]) -> PeriodFigures:
+    trained = [one for one in own if one.compute_s > 0]
+    late_s = [max(0.0, one.compute_real_s - one.compute_s) for one in trained]
+    return PeriodFigures(
+        ended=len(own),
+        mean_idle_s=_mean(one.idle_s for one in own),
+        mean_downlink_s=_mean(one.downlink_s for one in own),
+        mean_compute_s=_mean(one.compute_s for one in trained),
+        mean_uplink_s=_mean(one.uplink_s for one in own),
+        mean_steps=_mean(one.steps for one in trained),
+        mean_batch=_mean(one.batch for one in trained),
+        mean_cpu_hz=_mean(one.cpu_hz for one in trained),
+        downlink_bits=sum(one.downlink_bits for one in own),
+        uplink_bits=sum(one.uplink_bits for one in own),
+        modelled=_joules(one.modelled for one in own),
+        metered=_joules(one.metered for one in own),
+        overruns=sum(late > 0 for late in late_s),
+        late_s=sum(late_s),
+    )
+
+
+def _joules(parts: Iterable[PeriodJoules]) -> PeriodJoules:
+    found = list(parts)
+    return PeriodJoules(
+        compute=sum(one.compute for one in found),
+        uplink=sum(one.uplink for one in found),
+        downlink=sum(one.downlink for one in found),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
