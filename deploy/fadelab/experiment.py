@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from fadelab.allocations import check_allocation
 from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab.learning_tasks import LearningTask, TaskKey, check_tasks
 from fadelab.methods import MethodConfig, SpFlMethod
 from fadelab.methods.sp_fl import check_links
 from fadelab.mistakes import describe
@@ -149,13 +150,50 @@ class Experiment(StrictModel):
         None, ge=1, description="End the run when this many model versions are published."
     )
     devices: DevicesConfig
-    task: TaskConfig
-    partition: PartitionConfig
-    training: TrainingConfig
+    task: TaskConfig | None = None
+    partition: PartitionConfig | None = None
+    training: TrainingConfig | None = None
+    tasks: dict[TaskKey, LearningTask] | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="Several tasks by their names, in the place of task, partition and training.",
+    )
     method: MethodConfig
     radio: AnyRadio
     transport: TransportConfig = TransportConfig()
     validity: ValidityConfig = ValidityConfig()
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        one = {"task": self.task, "partition": self.partition, "training": self.training}
+        if self.tasks is None:
+            for name, part in one.items():
+                if part is None:
+                    raise ValueError(f"the key '{name}' is missing")
+        for name, part in one.items():
+            if self.tasks is not None and part is not None:
+                raise ValueError(
+                    f"'{name}' and 'tasks' exclude each other: with several tasks, each has its own"
+                )
+        check_tasks(self.learning, self.method)
+        return self
+
+    @property
+    def learning(self) -> dict[str, LearningTask]:
+        """Return the tasks by their names, in the order in which the server counts them."""
+        if self.tasks is not None:
+            return dict(self.tasks)
+        assert self.task is not None
+        assert self.partition is not None
+        assert self.training is not None
+        only = LearningTask(task=self.task, partition=self.partition, training=self.training)
+        return {self.task.name: only}
+
+    @property
+    def first(self) -> LearningTask:
+        """Return the only task, or the first of several."""
+        return next(iter(self.learning.values()))
 
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
@@ -172,7 +210,7 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _contacts_end(self) -> Self:
         contacts = self.method.pieces().contacts
-        if contacts is not None and self.training.growth:
+        if contacts is not None and self.first.training.growth:
             raise ValueError(
                 "training.growth is for methods with rounds; with contacts, devices train as long "
                 "as there is none"

@@ -64,6 +64,15 @@ class Workbench:
         return DeviceWork(self, 0, self.parts[0])
 
 
+def after_fork() -> None:
+    """Have torch notice that it is in a forked process, before several threads use it at once.
+
+    It replaces its pool of threads at its first use there, and a second thread that comes meanwhile
+    finds none.
+    """
+    torch.set_num_threads(1)
+
+
 class DeviceWork:
     """One task on one device; see :class:`fadelab_agent.work.TaskWork`."""
 
@@ -71,7 +80,7 @@ class DeviceWork:
         self._bench = bench
         self._device = device
         self._indices = indices
-        self.name: str = bench.config.task.name
+        self.name: str = bench.config.task_name
         self.dimension = bench.model.dimension
         self.layers = bench.layers
         self.layout_hash = bench.layout_hash

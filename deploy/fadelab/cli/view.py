@@ -92,7 +92,7 @@ class RunView:
     def _reading(self, task: pb.TaskStatus) -> str:
         if not task.validated:
             return "-"
-        metric = self._experiment.task.metric
+        metric = self._experiment.learning[task.name].task.metric
         unit = f" {metric.unit}" if metric.unit else ""
         return f"{metric.name} {task.metric:.3f}{unit}, loss {task.loss:.3f}"
 

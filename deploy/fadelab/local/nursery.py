@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,17 +37,21 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     """
     from fadelab_agent.workbench import Workbench  # noqa: PLC0415 -- only this process needs torch
 
-    bench = Workbench(plan.workbench(), plan.data_dir)
-    bench.warm_up()
+    # The folder of each task's data, as seen from where the command was given.
+    benches = [Workbench(config, config.task.data_dir.absolute()) for config in plan.workbenches()]
+    for bench in benches:
+        bench.warm_up()
     # What a policy loads when it is made, agents share as they do torch.
     build_policy(plan.experiment.method.pieces().policy)
-    plan.initial_path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(plan.initial_path, bench.initial, allow_pickle=False)
+    for bench in benches:
+        path = plan.initial_path_of(bench.config.task_name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, bench.initial, allow_pickle=False)
     channel.send(
         warm=True,
-        dimension=bench.model.dimension,
-        layers=list(bench.layers),
-        layout_hash=bench.layout_hash,
+        dimensions=[bench.model.dimension for bench in benches],
+        layers=[list(bench.layers) for bench in benches],
+        layout_hashes=[bench.layout_hash for bench in benches],
     )
     count = plan.experiment.devices.count
     descriptors = receive_descriptors(namespaces, count)
@@ -56,12 +60,12 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
         return
     _keep_memory_shared()
     reports, reporter = Channel.pair()
-    brood = {_fork(_VALIDATOR, reporter, _validator(plan, bench)): _VALIDATOR}
+    brood = {_fork(_VALIDATOR, reporter, _validator(plan, benches)): _VALIDATOR}
     # Agents wait at a gate until the last one is forked: while they run, they copy pages that
     # they share with this process, which makes each further fork slower.
     gate, opener = os.pipe()
     for device in range(count):
-        body = _agent(plan, bench, device, descriptors)
+        body = _agent(plan, benches, device, descriptors)
         waiting = _behind_gate(body, gate, opener)
         brood[_fork(f"agent {device}", reporter, waiting)] = f"agent {device}"
     for descriptor in (*descriptors, gate, opener):
@@ -126,9 +130,10 @@ def _behind_gate(body: Callable[[], None], gate: int, opener: int) -> Callable[[
 
 
 def _agent(
-    plan: LocalPlan, bench: "Workbench", device: int, descriptors: list[int]
+    plan: LocalPlan, benches: Sequence["Workbench"], device: int, descriptors: list[int]
 ) -> Callable[[], None]:
     from fadelab_agent.agent import run_agent  # noqa: PLC0415
+    from fadelab_agent.workbench import after_fork  # noqa: PLC0415
 
     def body() -> None:
         linux.setns(descriptors[device], linux.CLONE_NEWNET)
@@ -137,22 +142,24 @@ def _agent(
         # Agents get what the others leave: an emulator that comes late distorts every link. Even
         # at niceness 19 a running agent may keep a waking process waiting for tens of milliseconds.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        asyncio.run(run_agent(plan.agent(device), [bench.device(device)]))
+        after_fork()
+        works = [bench.device(device) for bench in benches]
+        asyncio.run(run_agent(plan.agent(device), works))
 
     return body
 
 
-def _validator(plan: LocalPlan, bench: "Workbench") -> Callable[[], None]:
-    from fadelab_agent.validator import Validator  # noqa: PLC0415
+def _validator(plan: LocalPlan, benches: Sequence["Workbench"]) -> Callable[[], None]:
+    from fadelab_agent.validator import validate  # noqa: PLC0415
+    from fadelab_agent.workbench import after_fork  # noqa: PLC0415
 
     def body() -> None:
         os.nice(_VALIDATOR_NICENESS)
         clock = SystemClock(plan.time_scale)
         with EventLog(plan.events_dir, _VALIDATOR, "0", clock) as log:
-            validator = Validator(
-                bench.validator(), 0, socket=plan.operator_socket, clock=clock, log=log
-            )
-            asyncio.run(validator.run())
+            after_fork()
+            works = [bench.validator() for bench in benches]
+            asyncio.run(validate(works, socket=plan.operator_socket, clock=clock, log=log))
 
     return body
 

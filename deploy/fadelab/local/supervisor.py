@@ -13,7 +13,7 @@ from fadelab.conduct import all_joined, failures_told, give_start, local_channel
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, Message, fork_child
 from fadelab.local.nursery import grace_s, nursery, send_descriptors
-from fadelab.local.plan import LocalPlan
+from fadelab.local.plan import LocalPlan, ModelFacts
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
 from fadelab_proto import federation_pb2_grpc as pb_grpc
@@ -82,6 +82,17 @@ def _emulator(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     asyncio.run(main())
 
 
+def _models(warm: Message) -> list[ModelFacts]:
+    dimensions, hashes, layers = warm["dimensions"], warm["layout_hashes"], warm["layers"]
+    assert isinstance(dimensions, list)
+    assert isinstance(hashes, list)
+    assert isinstance(layers, list)
+    return [
+        ModelFacts(dimension, layout_hash, tuple(own))
+        for dimension, layout_hash, own in zip(dimensions, hashes, layers, strict=True)
+    ]
+
+
 def _server(channel: Channel) -> None:
     message = channel.receive()
     if message is None:
@@ -115,13 +126,7 @@ class _Run:
     async def _start_and_wait(self) -> None:
         plan, family, crew = self._plan, self._family, self._crew
         warm = await self._message(crew.nursery, "warm")
-        layers = warm["layers"]
-        assert isinstance(layers, list)
-        config = plan.server(
-            dimension=int(str(warm["dimension"])),
-            layers=tuple(layers),
-            layout_hash=int(str(warm["layout_hash"])),
-        )
+        config = plan.server_of(_models(warm))
         crew.server.channel.send(config=config.model_dump_json())
         await self._message(crew.emulator, "links")
         self._phase("links_ready")

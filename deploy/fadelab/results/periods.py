@@ -55,7 +55,7 @@ def period_results(record: RunRecord) -> Periods | None:
     found = ended_periods(record)
     if not found:
         return None
-    names = dict.fromkeys([*record.task_metrics(), *(one.task for one in found)])
+    names = dict.fromkeys([*record.experiment.learning, *(one.task for one in found)])
     budget = compute_budget(record)
     return Periods(
         tasks={name: _task(record, name, [p for p in found if p.task == name]) for name in names},

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.mistakes import describe
-from fadelab_agent.metric import Metric
 from fadelab_emulation.achieved import Achieved, read_achieved
 from fadelab_emulation.schedule import ScheduleReader
 from fadelab_proto.events import Value, read_events
@@ -97,11 +96,6 @@ class RunRecord:
         """Devices whose links nobody shapes or counts: boards on a real network."""
         found = self.manifest.get("real_links", [])
         return [int(str(device)) for device in found] if isinstance(found, list) else []
-
-    def task_metrics(self) -> dict[str, Metric]:
-        """Return what the quality of each task's models is measured in, by the task's name."""
-        task = self.experiment.task
-        return {task.name: task.metric}
 
     def readings(self) -> dict[int, Achieved]:
         """Return each link's readings by its device's number; none of links without any."""

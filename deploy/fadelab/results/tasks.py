@@ -12,18 +12,14 @@ from fadelab.results.schema import (
     UpdateCounts,
 )
 from fadelab.results.task_energy import task_energy
-from fadelab_agent.metric import Metric
 
 
 def task_results(record: RunRecord, ledger: Ledger) -> dict[str, TaskResult]:
     """Return the result of every task of the run."""
-    return {
-        name: _result(record, ledger, name, metric)
-        for name, metric in record.task_metrics().items()
-    }
+    return {name: _result(record, ledger, name) for name in record.experiment.learning}
 
 
-def _result(record: RunRecord, ledger: Ledger, name: str, metric: Metric) -> TaskResult:
+def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
     start_mono_s = record.start_mono_s or 0.0
     published = {0: 0.0}
     for event in record.of("server", "version_published"):
@@ -52,6 +48,7 @@ def _result(record: RunRecord, ledger: Ledger, name: str, metric: Metric) -> Tas
         )
     curve.sort(key=lambda point: point.version)
     values = [point.value for point in curve]
+    metric = record.experiment.learning[name].task.metric
     complete = _of_task(record, "server", "upload_complete", name)
     return TaskResult(
         metric=metric.name,
