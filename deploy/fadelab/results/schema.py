@@ -98,6 +98,9 @@ class TaskResult(StrictModel):
     staleness: Staleness = Field(
         Staleness(versions=[], seconds=[]), description="Of the task's applied updates."
     )
+    energy_j: float | None = Field(
+        None, description="What the task has cost all devices in the end, by measured times."
+    )
 
 
 class DirectionBytes(StrictModel):

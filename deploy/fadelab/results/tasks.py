@@ -66,6 +66,7 @@ def _result(record: RunRecord, ledger: Ledger, name: str) -> TaskResult:
             versions=[int(number(event, "staleness_versions")) for event in complete],
             seconds=[number(event, "staleness_s") for event in complete],
         ),
+        energy_j=float(spent_j[-1]),
     )
 
 
