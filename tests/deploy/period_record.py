@@ -48,10 +48,9 @@ def scheduled(run: RunWriter, device: int, task: str, version: int, cap: int = 2
 
 
 def bound(run: RunWriter, task: str, t_s: float, version: int, **fields: Any) -> None:
-    terms = {f"term_{name}": 1.0 + place for place, name in enumerate("abcdef")}
-    run.write(
-        "server", t_s, "bound", task=task, version=version, **terms | {"total": 21.0} | fields
-    )
+    terms = {name: 1.0 + place for place, name in enumerate("abcdef")}
+    usual: dict[str, Any] = {"terms": terms, "total": 21.0}
+    run.write("server", t_s, "bound", task=task, version=version, **usual | fields)
 
 
 def applied(run: RunWriter, device: int, task: str, t_s: float, staleness: int) -> None:
@@ -81,5 +80,6 @@ def write_periods(run: RunWriter) -> None:
     applied(run, 0, "digits", 2.9, 2)
     applied(run, 1, "letters", 2.9, 1)
     bound(run, "digits", 1.0, 1)
-    bound(run, "digits", 2.9, 2, term_e=None, total=None)
+    unbounded = {name: 1.0 + place for place, name in enumerate("abcdef")} | {"e": None}
+    bound(run, "digits", 2.9, 2, terms=unbounded, total=None)
     write_end(run)

@@ -7,9 +7,11 @@ measured times: a training that really took longer, and transfers that shared th
 or were sent again.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fadelab.results.goodput import ProgrammedRate
 from fadelab.results.period_schema import (
@@ -21,6 +23,7 @@ from fadelab.results.period_schema import (
     TaskPeriods,
 )
 from fadelab.results.record import Event, RunRecord, number
+from fadelab.results.stages import stages_of
 from fadelab.results.timeline import Programmed
 from fadelab_agent.compute_emulation import ComputeBudget
 
@@ -71,8 +74,8 @@ def ended_periods(record: RunRecord) -> list[Period]:
     events = record.of("agent", "period_ended")
     if not events or record.start_mono_s is None:
         return []
-    rates = _programmed_rates(record)
-    return [_period(record, rates, event, record.start_mono_s) for event in events]
+    moments = _Moments(record)
+    return [_period(record, moments, event, record.start_mono_s) for event in events]
 
 
 def compute_budget(record: RunRecord) -> ComputeBudget:
@@ -91,6 +94,9 @@ def staleness_caps(record: RunRecord) -> dict[str, int]:
     """Return by how many versions an update of each task may be late, as the server scheduled."""
     caps: dict[str, int] = {}
     for event in record.of("server", "scheduled"):
+        # Without a limit there is no deadline.
+        if event["deadline_version"] is None:
+            continue
         reach = int(number(event, "deadline_version") - number(event, "version"))
         task = str(event["task"])
         caps[task] = max(caps.get(task, reach), reach)
@@ -114,7 +120,9 @@ def bound_history(record: RunRecord) -> dict[str, list[BoundPoint]]:
 
 
 def _terms(event: Event) -> list[float | None]:
-    return [_known(event, f"term_{name}") for name in BOUND_TERMS]
+    terms = event["terms"]
+    assert isinstance(terms, dict)
+    return [terms[name] for name in BOUND_TERMS]
 
 
 def _known(event: Event, key: str) -> float | None:
@@ -122,40 +130,42 @@ def _known(event: Event, key: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-_Rates = Callable[[int], tuple[ProgrammedRate, ProgrammedRate]]
-"""Downlink and uplink of a device."""
+class _Moments:
+    """When transfers began, and what their links were programmed to carry from then on."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._programmed = Programmed.of(record, record.experiment.devices.count)
+        self._rates: dict[tuple[int, str], ProgrammedRate] = {}
+        self._begun: dict[tuple[int, str, str], list[float]] = defaultdict(list)
+        for stage in stages_of(record):
+            self._begun[stage.device, stage.task, stage.name].append(stage.start_s)
+
+    def airtime_s(
+        self, direction: Literal["up", "down"], device: int, task: str, bits: float, end_s: float
+    ) -> float:
+        """Return how long a task's last transfer before ``end_s`` would take alone on its link."""
+        begun = self._begun[device, task, f"{direction}link"]
+        at = bisect_right(begun, end_s) - 1
+        return self._rate(direction, device).airtime_s(bits, begun[at] if at >= 0 else end_s)
+
+    def _rate(self, direction: str, device: int) -> ProgrammedRate:
+        key = device, direction
+        if key not in self._rates:
+            way = self._programmed.direction(direction)
+            self._rates[key] = ProgrammedRate(way.open_bps[:, device], self._programmed.tick_s)
+        return self._rates[key]
 
 
-def _programmed_rates(record: RunRecord) -> _Rates:
-    programmed = Programmed.of(record, record.experiment.devices.count)
-    made: dict[int, tuple[ProgrammedRate, ProgrammedRate]] = {}
-
-    def of_device(device: int) -> tuple[ProgrammedRate, ProgrammedRate]:
-        if device not in made:
-            down, up = (
-                ProgrammedRate(way.open_bps[:, device], programmed.tick_s)
-                for way in (programmed.down, programmed.up)
-            )
-            made[device] = down, up
-        return made[device]
-
-    return of_device
-
-
-def _period(record: RunRecord, rates: _Rates, event: Event, start_mono_s: float) -> Period:
-    radio, device = record.experiment.radio, int(str(event["id"]))
-    down, up = rates(device)
+def _period(record: RunRecord, moments: _Moments, event: Event, start_mono_s: float) -> Period:
+    radio, device, task = record.experiment.radio, int(str(event["id"])), str(event["task"])
     end_s = number(event, "mono_s") - start_mono_s
     compute_s, real_s = number(event, "compute_s"), number(event, "compute_real_s")
-    uplink_s, downlink_s = number(event, "uplink_s"), number(event, "downlink_s")
-    upload_at_s = max(0.0, end_s - uplink_s)
-    fetched_at_s = max(0.0, upload_at_s - max(compute_s, real_s))
-    fetch_at_s = max(0.0, fetched_at_s - downlink_s)
-    compute_j = number(event, "compute_j")
+    compute_j, downlink_s = number(event, "compute_j"), number(event, "downlink_s")
+    down_bits, up_bits = number(event, "downlink_bits"), number(event, "uplink_bits")
     stretch = max(1.0, real_s / compute_s) if compute_s > 0 else 1.0
     return Period(
         device=device,
-        task=str(event["task"]),
+        task=task,
         end_s=end_s,
         steps=int(number(event, "steps")),
         batch=int(number(event, "batch")),
@@ -164,19 +174,19 @@ def _period(record: RunRecord, rates: _Rates, event: Event, start_mono_s: float)
         downlink_s=downlink_s,
         compute_s=compute_s,
         compute_real_s=real_s,
-        uplink_s=uplink_s,
-        downlink_bits=number(event, "downlink_bits"),
-        uplink_bits=number(event, "uplink_bits"),
+        uplink_s=number(event, "uplink_s"),
+        downlink_bits=down_bits,
+        uplink_bits=up_bits,
         modelled=PeriodJoules(
             compute=compute_j,
-            uplink=radio.uplink_power_w * up.airtime_s(number(event, "uplink_bits"), upload_at_s),
+            uplink=radio.uplink_power_w * moments.airtime_s("up", device, task, up_bits, end_s),
             downlink=radio.downlink_power_w
-            * down.airtime_s(number(event, "downlink_bits"), fetch_at_s),
+            * moments.airtime_s("down", device, task, down_bits, end_s),
         ),
         metered=PeriodJoules(
             compute=compute_j * stretch,
             uplink=number(event, "uplink_j"),
-            downlink=radio.downlink_power_w * down.open_s(fetch_at_s, fetched_at_s),
+            downlink=radio.downlink_power_w * downlink_s,
         ),
     )
 
