@@ -11,9 +11,10 @@ from fadelab.allocations import check_allocation
 from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.learning_tasks import LearningTask, TaskKey, check_tasks
-from fadelab.methods import MethodConfig, SpFlMethod
+from fadelab.methods import DmaFlMethod, MethodConfig, SpFlMethod
 from fadelab.methods.sp_fl import check_links
 from fadelab.mistakes import describe
+from fadelab.periods import check_periods
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.routes import ClassRoutes, MtuBytes
 from fadelab_emulation.config import RadioConfig
@@ -23,6 +24,7 @@ from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_server.config import (
     AflConfig,
+    DmaFlConfig,
     DownlinkConfig,
     FedAsyncConfig,
     FedBuffConfig,
@@ -177,6 +179,8 @@ class Experiment(StrictModel):
                     f"'{name}' and 'tasks' exclude each other: with several tasks, each has its own"
                 )
         check_tasks(self.learning, self.method)
+        if isinstance(self.method, DmaFlMethod):
+            check_periods(self.method, self.learning, self.devices.compute)
         return self
 
     @property
@@ -198,7 +202,9 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig | SpFlConfig):
+        if isinstance(
+            aggregation, FedAsyncConfig | AflConfig | FedBuffConfig | SpFlConfig | DmaFlConfig
+        ):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(

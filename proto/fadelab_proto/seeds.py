@@ -25,6 +25,7 @@ class Stream(IntEnum):
     RECEPTION = 10
     TASK = 11
     PROCESSOR = 12
+    PROBE = 13
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

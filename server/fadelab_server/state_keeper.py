@@ -184,7 +184,8 @@ class StateKeeper:
             await self.log.durable(end)
             await asyncio.to_thread(checkpoint.save, self._config.checkpoint_dir, meta, arrays)
             # Deleting large files takes the kernel a while.
-            await asyncio.to_thread(self.log.release, needed_from)
+            if not self._config.journal_keeps:
+                await asyncio.to_thread(self.log.release, needed_from)
 
     def _state(self, end: int) -> tuple[dict[str, object], Arrays]:
         metas = []

@@ -9,7 +9,11 @@ from pathlib import Path
 from fadelab.class_routes import marked_routes, uplink_shares
 from fadelab.experiment import Experiment
 from fadelab.local.trial import choose_backend
+from fadelab.methods import DmaFlMethod
+from fadelab.periods import scheduling_of
 from fadelab_agent.agent import AgentConfig
+from fadelab_agent.config import ComputeConfig
+from fadelab_agent.period_config import PeriodConfig
 from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_emulation.backends.choice import Choice, Need
 from fadelab_emulation.emulator import BackendFacts, EmulatorConfig
@@ -17,6 +21,7 @@ from fadelab_emulation.packet_class import class_marks
 from fadelab_emulation.sources import needs
 from fadelab_proto.seeds import Stream, generator
 from fadelab_server.config import ServerConfig, StopConfig, TaskSpec
+from fadelab_server.scheduler.config import SchedulingConfig
 
 # The address of backends.topology; the port is free in a network of the run's own.
 PORT = 50051
@@ -175,6 +180,8 @@ class RunPlan:
             partial_updates=("keep" if pieces.cut_updates in ("keep", "substitute") else "discard"),
             substitute=pieces.substitute,
             allocation=pieces.allocation,
+            scheduling=self.scheduling(),
+            journal_keeps=pieces.periods is not None,
             stop=StopConfig(duration_s=experiment.duration_s, max_versions=experiment.max_versions),
             max_payload_bytes=experiment.transport.max_payload_bytes,
             downlink=experiment.transport.downlink,
@@ -182,6 +189,36 @@ class RunPlan:
             accelerate=experiment.transport.accelerate,
             time_scale=self.time_scale,
         )
+
+    def scheduling(self) -> SchedulingConfig | None:
+        """Return what the server schedules local periods by, if it does."""
+        experiment = self.experiment
+        if not isinstance(experiment.method, DmaFlMethod):
+            return None
+        return scheduling_of(
+            experiment.method,
+            experiment.learning,
+            experiment.devices.compute,
+            devices=experiment.devices.count,
+            seed=experiment.seed,
+            duration_s=experiment.duration_s,
+        )
+
+    def _periods(self, device: int) -> PeriodConfig | None:
+        scheduling = self.scheduling()
+        if scheduling is None:
+            return None
+        return PeriodConfig(
+            cycles_per_sample=scheduling.cycles_per_sample[device],
+            probe_samples=scheduling.probe_samples,
+        )
+
+    def _compute(self, device: int) -> ComputeConfig:
+        scheduling, compute = self.scheduling(), self.experiment.devices.compute
+        if scheduling is None:
+            return compute
+        own = {"capacitance_j_s2": scheduling.capacitance_j_s2[device]}
+        return compute.model_copy(update=own)
 
     def agent(self, device: int) -> AgentConfig:
         """Return one agent's configuration."""
@@ -201,6 +238,7 @@ class RunPlan:
             innovation=pieces.innovation,
             contact=pieces.contacts,
             reports=pieces.reports,
+            periods=self._periods(device),
             reports_updates=pieces.allocation is not None,
             substitute=pieces.substitute,
             gives_up=pieces.cut_updates != "resume",
@@ -211,7 +249,7 @@ class RunPlan:
             uplink_shares=uplink_shares(experiment.radio.classes, PORT),
             uplink_power_w=experiment.radio.uplink_power_w,
             downlink_power_w=experiment.radio.downlink_power_w,
-            compute=experiment.devices.compute,
+            compute=self._compute(device),
             accelerate=experiment.transport.accelerate,
             stall_s=experiment.transport.stall_s,
             time_scale=self.time_scale,

@@ -75,6 +75,11 @@ class SchedulingConfig(PeriodSettings):
         description="a of each device for each task."
     )
 
+    @property
+    def in_rounds(self) -> bool:
+        """Return whether devices train in rounds from a common version."""
+        return self.schedule == "rounds"
+
     def check(self, *, devices: int, tasks: int) -> Self:
         """Raise ValueError if this is for other numbers of devices and tasks."""
         shape = (len(self.capacitance_j_s2), {len(row) for row in self.cycles_per_sample})
