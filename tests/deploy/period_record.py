@@ -2,9 +2,25 @@
 
 from typing import Any
 
-from run_record import RunWriter, write_end, write_start
+import yaml
+from run_record import QUICKSTART, START_S, RunWriter, write_end, write_start
 
-TASKS = ("digits", "letters")
+CAP = 2
+
+
+def two_tasks(
+    importance: float = 1.0, *, idle_pace: float = 1.0, active_pace: float = 1.0, seed: int = 1
+) -> dict[str, Any]:
+    """Return an experiment's settings: tasks digits, which drifts, and letters, by DMA-FL."""
+    tree = yaml.safe_load(QUICKSTART.read_text())
+    parts = {key: tree[key] for key in ("task", "partition", "training")}
+    drift = {"kind": "rotation", "period_s": 1.0, "degrees_per_period": 5.0}
+    paced = drift | {"idle_pace": idle_pace, "active_pace": active_pace}
+    return dict.fromkeys(parts) | {
+        "tasks": {"digits": parts | {"importance": importance, "drift": paced}, "letters": parts},
+        "method": {"name": "dma_fl", "staleness_cap": CAP},
+        "seed": seed,
+    }
 
 
 def ended(run: RunWriter, device: int, task: str, t_s: float, **fields: Any) -> None:
@@ -31,7 +47,7 @@ def stage(run: RunWriter, device: int, task: str, t_s: float, name: str) -> None
     run.write(f"agent-{device}", t_s, "stage", task=task, stage=name)
 
 
-def scheduled(run: RunWriter, device: int, task: str, version: int, cap: int = 2) -> None:
+def scheduled(run: RunWriter, device: int, task: str, version: int) -> None:
     run.write(
         "server",
         0.1,
@@ -43,7 +59,7 @@ def scheduled(run: RunWriter, device: int, task: str, version: int, cap: int = 2
         steps=4,
         batch=16,
         cpu_hz=1e6,
-        deadline_version=version + cap,
+        deadline_version=version + CAP,
     )
 
 
@@ -72,7 +88,7 @@ def write_periods(run: RunWriter) -> None:
         run.account(device)
     scheduled(run, 0, "digits", 0)
     scheduled(run, 1, "letters", 0)
-    scheduled(run, 0, "digits", 1, cap=2)
+    scheduled(run, 0, "digits", 1)
     ended(run, 0, "digits", 1.0)
     ended(run, 0, "digits", 2.9, version=1, steps=8, batch=32, compute_s=1.0, compute_j=4.0)
     ended(run, 1, "letters", 2.9, cpu_hz=3e6)
@@ -82,4 +98,6 @@ def write_periods(run: RunWriter) -> None:
     bound(run, "digits", 1.0, 1)
     unbounded = {name: 1.0 + place for place, name in enumerate("abcdef")} | {"e": None}
     bound(run, "digits", 2.9, 2, terms=unbounded, total=None)
+    published = {"version": 1, "published_mono_s": START_S + 2.9}
+    run.write("server", 2.9, "version_published", task="letters", **published)
     write_end(run)

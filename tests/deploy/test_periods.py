@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from period_record import applied, ended, stage, write_periods
+from period_record import applied, ended, stage, two_tasks, write_periods
 from run_record import RATE_DOWN_BPS, RATE_UP_BPS, RunWriter, write_whole_run
 
 from fadelab.results.compute import compute_summary
@@ -20,7 +20,7 @@ POWER_UP_W, POWER_DOWN_W = 0.2, 1.0
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunWriter:
-    writer = RunWriter(tmp_path)
+    writer = RunWriter(tmp_path, **two_tasks())
     write_periods(writer)
     return writer
 
@@ -98,6 +98,7 @@ def test_a_period_that_was_given_up_before_training_has_nothing_to_compare(run: 
 def test_staleness_is_held_against_the_cap(run: RunWriter) -> None:
     digits = periods(run).tasks["digits"]
     assert (digits.scheduled, digits.staleness_cap, digits.largest_staleness) == (2, 2, 2)
+    assert digits.mean_planned_idle_s == 0.25
     assert digits.over_cap == 0
     assert compute_summary(run.folder).valid
     applied(run, 1, "digits", 2.95, 3)
@@ -110,13 +111,23 @@ def test_staleness_is_held_against_the_cap(run: RunWriter) -> None:
     ]
 
 
-def test_without_a_schedule_there_is_no_cap(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schedule", ["at_once", "rounds"])
+def test_other_schedules_have_no_cap(tmp_path: Path, schedule: str) -> None:
+    method = {"name": "dma_fl", "schedule": schedule, "resources": "fixed"}
+    run = RunWriter(tmp_path, **two_tasks() | {"method": method})
+    write_periods(run)
+    applied(run, 1, "digits", 2.95, 9)
+    digits = periods(run).tasks["digits"]
+    assert (digits.staleness_cap, digits.largest_staleness, digits.over_cap) == (None, 9, 0)
+
+
+def test_other_methods_have_neither_cap_nor_bound(tmp_path: Path) -> None:
     run = RunWriter(tmp_path)
     write_whole_run(run)
     ended(run, 0, "digits", 1.0)
     digits = periods(run).tasks["digits"]
-    assert (digits.scheduled, digits.staleness_cap, digits.over_cap) == (0, None, 0)
-    assert (digits.largest_staleness, digits.bound) == (1, None)
+    assert (digits.scheduled, digits.mean_planned_idle_s) == (0, None)
+    assert (digits.staleness_cap, digits.largest_staleness, digits.bound) == (None, 1, None)
 
 
 def test_the_bound_is_the_last_one_and_its_history_is_kept(run: RunWriter) -> None:

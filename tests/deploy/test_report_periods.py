@@ -56,6 +56,7 @@ def task(ended: int = 5, *, over_cap: int = 0, overruns: int = 0) -> TaskPeriods
     return TaskPeriods(
         periods=figures(ended, overruns=overruns),
         scheduled=ended,
+        mean_planned_idle_s=0.5 if ended else None,
         staleness_cap=5,
         largest_staleness=4 if ended else None,
         over_cap=over_cap,

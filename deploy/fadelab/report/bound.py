@@ -33,11 +33,15 @@ _TERMS = {
     "total": ("bound", INK),
 }
 _COLUMNS = 3
+_LARGE = 1e6
 
 
 def bound(run: Run) -> Markup:
     """Draw the bound's terms for each task; nothing for methods that compute none."""
-    histories = {name: points for name, points in run.timeline.bounds.items() if points}
+    found = run.timeline.bounds
+    # In the order of the experiment, not of first aggregations.
+    names = dict.fromkeys([*run.summary.tasks, *found])
+    histories = {name: found[name] for name in names if found.get(name)}
     if not histories:
         return Markup()
     rows = -(-len(histories) // _COLUMNS)
@@ -56,7 +60,8 @@ def bound(run: Run) -> Markup:
         "drift: an estimate, because what devices measure are lower limits of what the theorem "
         "assumes. It bounds the average squared gradient up to then. The table has the last "
         f"values; {NONE} is more than a number holds. On a logarithmic scale, terms that are not "
-        "positive are left out: (a) is negative when the loss has risen.",
+        "positive are left out: (a) is negative when the loss has risen. Term (e) grows without limit "
+        "unless the staleness cap times the mixing weight is below 1.",
     )
 
 
@@ -94,5 +99,11 @@ def _value(point: BoundPoint, term: str) -> float:
 
 def _row(name: str, point: BoundPoint) -> list[Cell]:
     values: list[float | None] = [getattr(point, term) for term in _TERMS]
-    cells = [Cell(NONE) if value is None else Cell(number(value), value) for value in values]
-    return [Cell(name), Cell(str(point.version), point.version), *cells]
+    return [Cell(name), Cell(str(point.version), point.version), *map(_cell, values)]
+
+
+def _cell(value: float | None) -> Cell:
+    if value is None:
+        return Cell(NONE)
+    # Where K alpha is not below 1, numbers of a dozen digits would hide the others.
+    return Cell(f"{value:.3g}" if abs(value) >= _LARGE else number(value), value)

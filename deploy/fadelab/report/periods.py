@@ -26,9 +26,9 @@ _FIGURE_HEADINGS = (
 )
 _ENERGY_HEADINGS = (
     "task",
-    *(f"{part}, {kind} (J)" for part in _PARTS for kind in ("modelled", "metered")),
-    "all modelled (J)",
-    "all metered (J)",
+    *(f"{part}, {kind}" for part in _PARTS for kind in ("modelled", "metered")),
+    "all, modelled",
+    "all, metered",
     "metered / modelled",
 )
 
@@ -41,8 +41,7 @@ def periods(run: Run) -> Markup:
 
 def _periods(found: Periods) -> Markup:
     by_task = [
-        [Cell(name), *_staleness(task), *_figures(task.periods)]
-        for name, task in found.tasks.items()
+        [Cell(name), *_planned(task), *_figures(task.periods)] for name, task in found.tasks.items()
     ]
     by_device = [
         [Cell(str(one.device), one.device), Cell(name), *_figures(one.periods)]
@@ -58,15 +57,24 @@ def _periods(found: Periods) -> Markup:
         tag("p", overruns, class_="fact"),
         join(
             table(
-                ("task", "scheduled", "largest staleness", "cap", "over cap", *_FIGURE_HEADINGS),
+                (
+                    "task",
+                    "staleness",
+                    "cap",
+                    "over cap",
+                    "planned",
+                    "planned idle (s)",
+                    *_FIGURE_HEADINGS,
+                ),
                 by_task,
                 limit=_ROWS,
             ),
             table(("device", "task", *_FIGURE_HEADINGS), by_device, limit=_ROWS),
         ),
-        caption="Means over the periods that ended. Idle, downlink and uplink as measured, compute "
-        "as emulated (20). Overruns: trainings that really took longer than emulated. Staleness in "
-        "versions, of applied updates; the cap is what the server scheduled by.",
+        caption="Means over the periods that ended. Idle: waiting for a version and for the turn to "
+        "upload. Idle, downlink and uplink as measured, compute as emulated (20); planned idle is "
+        "what the server decided before a period. Overruns: trainings that really took longer than "
+        "emulated. Staleness: the largest of applied updates, in versions.",
     )
 
 
@@ -85,7 +93,7 @@ def _energy(found: Periods) -> Markup:
     return card(
         "Energy of local periods",
         join(chart, table(_ENERGY_HEADINGS, rows, foot=foot, limit=_ROWS)),
-        caption="Modelled: formulas alone, emulated computing (21) and the bits of models over the "
+        caption="Joules of all devices. Modelled: formulas alone, emulated computing (21) and the bits of models over the "
         "programmed rate (23) (25), as if each task had the link to itself. Metered: the same powers "
         "times measured times. The two are separate accounts. Metered transfers are longer where "
         "tasks share a link, and by headers, acknowledgements and what TCP does.",
@@ -118,12 +126,13 @@ def _draw(figure: Figure, tasks: Mapping[str, TaskPeriods]) -> None:
     legend_above(figure, axes)
 
 
-def _staleness(task: TaskPeriods) -> list[Cell]:
+def _planned(task: TaskPeriods) -> list[Cell]:
     return [
-        Cell(number(task.scheduled), task.scheduled),
         _cell(task.largest_staleness),
         _cell(task.staleness_cap),
         Cell(number(task.over_cap), task.over_cap, is_bad=task.over_cap > 0),
+        Cell(number(task.scheduled), task.scheduled),
+        _cell(task.mean_planned_idle_s),
     ]
 
 

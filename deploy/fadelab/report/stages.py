@@ -44,8 +44,8 @@ def stages(run: Run) -> Markup:
         "Timeline of local periods",
         chart,
         caption="One lane for each task of each device, with what the agent said at the moment at "
-        "which it began it. Idle: waiting as the server decided. White: no period, for example "
-        f"until the server schedules the next one.{more}",
+        "which it began it. Idle: waiting for a version, or after computing for the turn to upload. "
+        f"White: no period.{more}",
     )
 
 

@@ -88,7 +88,7 @@ def _quality(task: MeasuredTask) -> float | None:
 
 
 _SIGNS = (
-    _Sign("importance", "local steps", "grows", lambda task: steps_of(task.periods)),
+    _Sign("importance", "number of local steps", "grows", lambda task: steps_of(task.periods)),
     _Sign("importance", "share of all local steps", "grows", lambda task: task.steps_share),
     _Sign("importance", "metered energy", "grows", lambda t: _joules(t.periods.periods.metered)),
     _Sign("importance", "final quality", "grows", _quality),

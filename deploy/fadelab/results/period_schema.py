@@ -17,7 +17,9 @@ class PeriodFigures(StrictModel):
     """Local periods that ended; means are over them and null if there are none."""
 
     ended: int
-    mean_idle_s: float | None = Field(description="Waiting, as it was measured.")
+    mean_idle_s: float | None = Field(
+        description="Waiting for a version and for the turn to upload, as measured."
+    )
     mean_downlink_s: float | None
     mean_compute_s: float | None = Field(description="Emulated computing (20).")
     mean_uplink_s: float | None
@@ -63,8 +65,11 @@ class TaskPeriods(StrictModel):
 
     periods: PeriodFigures
     scheduled: int = Field(description="Periods that the server decided on.")
+    mean_planned_idle_s: float | None = Field(
+        description="Waiting before a period, as the server planned it; null if it plans none."
+    )
     staleness_cap: int | None = Field(
-        description="Versions by which an update may be late; null if the server sets no limit."
+        description="Versions by which an update may be late; null if the method has no limit."
     )
     largest_staleness: int | None = Field(description="Of the applied updates; null if none was.")
     over_cap: int = Field(description="Applied updates that were staler than the limit.")

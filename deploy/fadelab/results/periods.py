@@ -90,17 +90,12 @@ def compute_budget(record: RunRecord) -> ComputeBudget:
     return budget
 
 
-def staleness_caps(record: RunRecord) -> dict[str, int]:
-    """Return by how many versions an update of each task may be late, as the server scheduled."""
-    caps: dict[str, int] = {}
-    for event in record.of("server", "scheduled"):
-        # Without a limit there is no deadline.
-        if event["deadline_version"] is None:
-            continue
-        reach = int(number(event, "deadline_version") - number(event, "version"))
-        task = str(event["task"])
-        caps[task] = max(caps.get(task, reach), reach)
-    return caps
+def staleness_cap(record: RunRecord) -> int | None:
+    """Return by how many versions an update may be late; None where that is not limited."""
+    settings = record.experiment.method.pieces().periods
+    if settings is None or settings.schedule != "rolling":
+        return None
+    return settings.staleness_cap
 
 
 def bound_history(record: RunRecord) -> dict[str, list[BoundPoint]]:
@@ -197,14 +192,16 @@ def _task(record: RunRecord, name: str, own: Sequence[Period]) -> TaskPeriods:
         for event in record.of("server", "upload_complete")
         if event["task"] == name and event["staleness_versions"] is not None
     ]
-    cap = staleness_caps(record).get(name)
+    cap = staleness_cap(record)
+    scheduled = [event for event in record.of("server", "scheduled") if event["task"] == name]
     by_device: dict[int, list[Period]] = defaultdict(list)
     for one in own:
         by_device[one.device].append(one)
     bound = bound_history(record).get(name, [])
     return TaskPeriods(
         periods=_figures(own),
-        scheduled=sum(event["task"] == name for event in record.of("server", "scheduled")),
+        scheduled=len(scheduled),
+        mean_planned_idle_s=_mean(number(event, "idle_s") for event in scheduled),
         staleness_cap=cap,
         largest_staleness=max(applied, default=None),
         over_cap=0 if cap is None else sum(staleness > cap for staleness in applied),
