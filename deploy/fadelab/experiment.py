@@ -121,7 +121,7 @@ class ValidityConfig(StrictModel):
         "two packets of the measurement are always forgiven.",
     )
 
-    late_computing_share: float = Field(
+    compute_late_share: float = Field(
         0.02,
         ge=0,
         description="By how much trainings of local periods took longer than emulated, all "

@@ -245,7 +245,7 @@ def _learning(tasks: dict[str, TaskResult]) -> list[str]:
 
 
 def _computing(record: RunRecord, bounds: ValidityConfig) -> list[str]:
-    complaint = compute_budget(record).complaint(most_late_share=bounds.late_computing_share)
+    complaint = compute_budget(record).complaint(most_late_share=bounds.compute_late_share)
     if complaint is None:
         return []
     return [f"Computing was slower than emulated: {complaint}."]
