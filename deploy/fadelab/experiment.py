@@ -124,8 +124,8 @@ class ValidityConfig(StrictModel):
     compute_late_share: float = Field(
         0.02,
         ge=0,
-        description="By how much trainings of local periods took longer than emulated, all "
-        "together; a share of all emulated computing.",
+        description="By how much scheduled trainings may really take longer than their emulated time, "
+        "together, as a share of all emulated computing.",
     )
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadelab_agent.compute import transmission_energy_j
-from fadelab_agent.compute_emulation import ComputeBudget, EmulatedComputing, emulated_computing
+from fadelab_agent.compute_emulation import EmulatedComputing, emulated_computing
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.delivery import Delivery
 from fadelab_agent.downlink import Model
@@ -94,7 +94,6 @@ class PeriodLoop:
         """Drift time up to the end of the last training."""
         self._computed_until_s = 0.0
         """When that was."""
-        self._budget = ComputeBudget()
 
     async def run(self) -> None:
         """Go through local periods for as long as the server wants it."""
@@ -112,7 +111,6 @@ class PeriodLoop:
             await self._go_on()
         finally:
             self._stage("none")
-            self._log_budget()
 
     async def _go_on(self) -> None:
         before: _Period | None = None
@@ -265,9 +263,6 @@ class PeriodLoop:
     def _log_training(
         self, period: _Period, outcome: PeriodOutcome, emulated: EmulatedComputing
     ) -> None:
-        self._budget = self._budget.with_training(
-            emulated_s=emulated.compute_s, real_s=period.compute_real_s
-        )
         self._log.write(
             "trained",
             task=self._work.name,
@@ -299,17 +294,4 @@ class PeriodLoop:
             uplink_j=period.uplink_j,
             downlink_bits=period.downlink_bits,
             uplink_bits=period.uplink_bits,
-        )
-
-    def _log_budget(self) -> None:
-        budget = self._budget
-        self._log.write(
-            "compute_budget",
-            task=self._work.name,
-            trainings=budget.trainings,
-            overruns=budget.overruns,
-            emulated_s=round(budget.emulated_s, 6),
-            real_s=round(budget.real_s, 6),
-            late_s=round(budget.late_s, 6),
-            worst_ratio=round(budget.worst_ratio, 6),
         )

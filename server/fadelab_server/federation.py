@@ -13,7 +13,7 @@ from pathlib import Path
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import CodecError
-from fadelab_proto.events import EventLog
+from fadelab_proto.events import EventLog, read_events
 from fadelab_proto.packet import Packet
 from fadelab_server.aggregation import Roster
 from fadelab_server.assembly import UpdateAssembly
@@ -455,6 +455,7 @@ class Federation:
         """
         self.keeper.restore(directory)
         self._resumed = True
+        self.periods.resumed(read_events(self.config.events_dir / "server-0.jsonl"))
         self.log.write("resumed", versions=[task.store.newest.number for task in self.tasks])
         # Nobody is connected yet. Without this wait for the devices that were in the run, a
         # half-finished round would end with whoever had contributed before the crash.

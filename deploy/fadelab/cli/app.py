@@ -12,6 +12,7 @@ _VERBS = {
     "report": "fadelab.cli.run:report",
     "sweep": "fadelab.cli.sweep:sweep",
     "compare": "fadelab.cli.compare:compare",
+    "replay": "fadelab.cli.replay:replay",
     "doctor": "fadelab.cli.machine:doctor",
     "server": "fadelab.cli.processes:server",
     "agent": "fadelab.cli.processes:agent",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fadelab.results.computing import compute_budget
 from fadelab.results.goodput import ProgrammedRate
 from fadelab.results.period_schema import (
     BoundPoint,
@@ -25,7 +26,6 @@ from fadelab.results.period_schema import (
 from fadelab.results.record import Event, RunRecord, number
 from fadelab.results.stages import stages_of
 from fadelab.results.timeline import Programmed
-from fadelab_agent.compute_emulation import ComputeBudget
 
 BOUND_TERMS = ("a", "b", "c", "d", "e", "f")
 
@@ -76,18 +76,6 @@ def ended_periods(record: RunRecord) -> list[Period]:
         return []
     moments = _Moments(record)
     return [_period(record, moments, event, record.start_mono_s) for event in events]
-
-
-def compute_budget(record: RunRecord) -> ComputeBudget:
-    """Return how real computing compares with emulated computing, over all periods."""
-    budget = ComputeBudget()
-    for event in record.of("agent", "period_ended"):
-        # A period that was given up before its training has nothing to compare.
-        if number(event, "compute_s") > 0:
-            budget = budget.with_training(
-                emulated_s=number(event, "compute_s"), real_s=number(event, "compute_real_s")
-            )
-    return budget
 
 
 def staleness_cap(record: RunRecord) -> int | None:

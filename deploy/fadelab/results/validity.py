@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from fadelab.experiment import ValidityConfig
 from fadelab.results.bounds import delay_holds, loss_holds, rate_holds
+from fadelab.results.computing import late_computing
 from fadelab.results.period_schema import Periods
-from fadelab.results.periods import compute_budget
 from fadelab.results.record import RunRecord
 from fadelab.results.schema import (
     DeviceResult,
@@ -44,8 +44,8 @@ def invalid_reasons(
         *_delays(bounds, devices),
         *_connectivity(bounds, devices, total),
         *_timing(bounds, total, lateness),
+        *late_computing(record, most_late_share=bounds.compute_late_share),
         *_learning(tasks),
-        *_computing(record, bounds),
         *_staleness(periods),
     ]
 
@@ -242,13 +242,6 @@ def _learning(tasks: dict[str, TaskResult]) -> list[str]:
         for name, task in tasks.items()
         if task.versions == 0
     ]
-
-
-def _computing(record: RunRecord, bounds: ValidityConfig) -> list[str]:
-    complaint = compute_budget(record).complaint(most_late_share=bounds.compute_late_share)
-    if complaint is None:
-        return []
-    return [f"Computing was slower than emulated: {complaint}."]
 
 
 def _staleness(periods: Periods | None) -> list[str]:

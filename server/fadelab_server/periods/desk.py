@@ -5,19 +5,21 @@ it makes. Whoever asks waits for an answer; answers come when something changes.
 """
 
 import asyncio
-import zlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fadelab_proto.clock import Clock
-from fadelab_proto.events import EventLog
+from fadelab_proto.events import EventLog, Value
 from fadelab_server.aggregation.dma_fl import DmaFl
 from fadelab_server.model_store import Version
 from fadelab_server.periods.figures import Figures
 from fadelab_server.periods.knowledge import TaskKnowledge
 from fadelab_server.periods.planner import Planner
+from fadelab_server.periods.reproduction import digest
 from fadelab_server.scheduler.config import SchedulingConfig
 from fadelab_server.scheduler.dispatch import Holder, Waiting, next_receivers, next_uploader
+from fadelab_server.scheduler.event_log import Uploaded
 from fadelab_server.scheduler.horizon import PlannedPeriod
 from fadelab_server.scheduler.log_lines import ABANDONED, RECEIVED, UPLOADED
 from fadelab_server.task_state import TaskState
@@ -115,6 +117,8 @@ class PeriodDesk:
         self._trained: dict[tuple[int, int], int] = {}
         """By task and device, the version that was trained from last; for rounds."""
         self._bound_due_s = [0.0 for _ in tasks]
+        self._made: list[deque[tuple[Uploaded, str]]] = [deque() for _ in tasks]
+        """Aggregations that are not durable yet, with their versions' digests."""
         self._start_s: float | None = None
         self._over: str | None = None
 
@@ -171,6 +175,22 @@ class PeriodDesk:
         """Begin the window."""
         self._start_s = start_s
 
+    def resumed(self, lines: Iterable[Mapping[str, Value]]) -> None:
+        """Go on after a restart of the server, whose devices begin new periods.
+
+        Args:
+            lines: the events of the process before.
+
+        """
+        held: dict[tuple[str, int], int] = {}
+        for line in lines:
+            if line.get("event") == RECEIVED:
+                held[str(line["task"]), int(str(line["device"]))] = int(str(line["version"]))
+            elif line.get("event") in (UPLOADED, ABANDONED):
+                held.pop((str(line["task"]), int(str(line["device"]))), None)
+        for (name, device), version in held.items():
+            self._log.write(ABANDONED, task=name, device=device, version=version)
+
     def aggregated(self, task: int, device: int, version: Version | None) -> None:
         """Note that a device's update was taken, and the version that it made, if any."""
         seat = self._seats[task].pop(device, None)
@@ -183,21 +203,29 @@ class PeriodDesk:
             return
         rule.turns.pop(device, None)
         aggregation = version.number - 1
-        self._log.write(
-            UPLOADED,
-            task=self._tasks[task].spec.name,
-            device=device,
-            version=seat.version,
-            aggregation=aggregation,
-            mixing=rule.last.mixing,
-            digest=zlib.crc32(version.vector.tobytes()),
+        upload = Uploaded(
+            device, seat.version, aggregation, rule.last.mixing, version.published_mono_s
         )
+        self._made[task].append((upload, digest(version.vector)))
         known = self._known[task]
         known.complete(device, seat.planned.plan, rule.last, aggregation - seat.version)
-        self._write_bound(task, version.number)
 
     def published(self, task: int) -> None:
-        """Decide again: a version may be received."""
+        """Log the aggregations that are durable now, and decide again: a version may be received."""
+        name, store = self._tasks[task].spec.name, self._tasks[task].store
+        made = self._made[task]
+        while made and made[0][0].aggregation < store.shown.number:
+            upload, told = made.popleft()
+            self._log.write(
+                UPLOADED,
+                task=name,
+                device=upload.device,
+                version=upload.version,
+                aggregation=upload.aggregation,
+                mixing=upload.mixing,
+                digest=told,
+            )
+            self._write_bound(task, upload.aggregation + 1)
         self._dispatch(task)
 
     def roster_changed(self) -> None:
@@ -334,6 +362,9 @@ class NoPeriods:
 
     def start(self, start_s: float) -> None:
         """Nothing begins."""
+
+    def resumed(self, lines: Iterable[Mapping[str, Value]]) -> None:
+        """Nothing was under way."""
 
     def aggregated(self, task: int, device: int, version: Version | None) -> None:
         """Nothing follows."""
