@@ -250,6 +250,7 @@ class OperatorService(pb_grpc.OperatorServicer):
             metric=0 if reading is None else reading.metric,
             updates=task.updates,
             largest_staleness=task.largest_staleness,
+            bound=task.bound,
         )
 
     def _device_status(self, session: Session) -> pb.DeviceStatus:

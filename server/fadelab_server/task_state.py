@@ -91,6 +91,8 @@ class TaskState:
         self.last_staleness: dict[int, int] = {}
         self.largest_staleness = 0
         """Of all updates that were taken."""
+        self.bound: float | None = None
+        """Convergence bound after the last aggregation, where a scheduler computes it."""
         self.updates_by_device: dict[int, int] = {}
         self.fetched: dict[int, Version] = {}
         """By device, the version that it downloaded last: its next update builds upon it."""
