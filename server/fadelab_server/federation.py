@@ -209,13 +209,14 @@ class Federation:
         assembly = self.keeper.announce(
             header, base, device=session.device, now_s=self.clock.now_s()
         )
-        self.log.write(
-            "upload_started",
-            device=session.device,
-            task=self.tasks[header.task_index].spec.name,
-            update_id=header.update_id,
-            base_version=header.base_version,
-        )
+        if header.packets > 1:  # what comes in one piece is told of once it is there
+            self.log.write(
+                "upload_started",
+                device=session.device,
+                task=self.tasks[header.task_index].spec.name,
+                update_id=header.update_id,
+                base_version=header.base_version,
+            )
         return assembly
 
     def holds(self, assembly: UpdateAssembly) -> bool:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from sweep_runs import plan_of, summary_of, sweep_folder, write_planned, write_r
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
 from fadelab.results.schema import Summary
-from fadelab.sweep.child import RunProcess, run_command
+from fadelab.sweep.child import RunProcess, Work
 from fadelab.sweep.execute import SweepExecution, resume_state
 from fadelab.sweep.plan import SweepPlan, digest_of
 from fadelab.sweep.record import (
@@ -29,6 +28,10 @@ from fadelab.sweep.record import (
 from fadelab_proto.clock import SystemClock
 
 NOT_VALID = {"valid": False, "invalid_reasons": ["Link updates were late."]}
+
+
+def shell(script: str) -> Work:
+    return lambda: os.execlp("sh", "sh", "-c", script)
 
 
 class Bench:
@@ -44,7 +47,7 @@ class Bench:
         self.calls: Counter[str] = Counter()
         self.heard: list[tuple[RunEntry, bool, int]] = []
 
-    def command(self, experiment: Path, run_dir: Path) -> Sequence[str]:
+    def maker(self, experiment: Path, run_dir: Path) -> Work:
         name = run_dir.name
         codes = self._codes.get(name, [0])
         code = codes[min(self.calls[name], len(codes) - 1)]
@@ -56,7 +59,7 @@ class Bench:
             summary = summary_of({0.0: 0.5}).model_copy(update=changes)
             write_run(made, load_experiment(experiment), summary)
             words += f"cp -r {shlex.quote(str(made))} {shlex.quote(str(run_dir))}; "
-        return ["sh", "-c", f"{words} exit {code}"]
+        return shell(f"{words} exit {code}")
 
     def ended(
         self, entry: RunEntry, summary: Summary | None, *, again: bool, to_go: int, left_s: float
@@ -73,7 +76,7 @@ class Bench:
             jobs=jobs,
             clock=SystemClock(),
             observer=self,
-            command=self.command,
+            maker=self.maker,
         )
 
     def run(self, jobs: int = 1) -> bool:
@@ -198,11 +201,11 @@ def test_exhausted_attempts_stay_exhausted_until_the_file_allows_more(tmp_path: 
 class InterruptedBench(Bench):
     """The second run presses Ctrl-C as soon as it runs, and ends in order when asked to."""
 
-    def command(self, experiment: Path, run_dir: Path) -> Sequence[str]:
-        command = super().command(experiment, run_dir)
+    def maker(self, experiment: Path, run_dir: Path) -> Work:
+        work = super().maker(experiment, run_dir)
         if sum(self.calls.values()) < 2:
-            return command
-        return ["sh", "-c", "trap 'exit 130' TERM; kill -INT $PPID; sleep 60 & wait"]
+            return work
+        return shell("trap 'exit 130' TERM; kill -INT $PPID; sleep 60 & wait")
 
 
 def test_an_interrupt_ends_the_runs_in_order_and_keeps_what_is_finished(tmp_path: Path) -> None:
@@ -218,9 +221,9 @@ def test_an_interrupt_ends_the_runs_in_order_and_keeps_what_is_finished(tmp_path
 def test_a_run_ends_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     # The sweep's process tells the run's by the run's first line, then it is killed.
     code = (
-        "import sys; from pathlib import Path; from fadelab.sweep.child import RunProcess; "
-        "RunProcess(['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; kill -KILL $PPID; "
-        "sleep 60 & wait'], Path('log')); sys.stdin.read()"
+        "import os, sys; from pathlib import Path; from fadelab.sweep.child import RunProcess; "
+        "script = 'echo $$ > pid.new; mv pid.new pid; kill -KILL $PPID; sleep 60 & wait'; "
+        "RunProcess(lambda: os.execlp('sh', 'sh', '-c', script), Path('log')); sys.stdin.read()"
     )
     killed = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=tmp_path, start_new_session=True
@@ -249,7 +252,7 @@ async def _ended(descriptor: int) -> None:
 
 def test_last_words_are_of_this_attempt(tmp_path: Path) -> None:
     async def words(script: str) -> str | None:
-        process = RunProcess(["sh", "-c", script], tmp_path / "log")
+        process = RunProcess(shell(script), tmp_path / "log")
         await process.wait()
         return process.last_words()
 
@@ -257,10 +260,47 @@ def test_last_words_are_of_this_attempt(tmp_path: Path) -> None:
     assert asyncio.run(words("exit 6")) is None
 
 
-def test_runs_are_made_by_the_same_program(tmp_path: Path) -> None:
-    command = run_command(tmp_path / "a.yaml", tmp_path / "run")
-    assert command[0] == sys.executable
-    assert command[3:] == ["run", str(tmp_path / "a.yaml"), "--out", str(tmp_path / "run")]
+def code_of(work: Work, log: Path) -> tuple[int, str]:
+    async def ended() -> int:
+        return await RunProcess(work, log).wait()
+
+    return asyncio.run(ended()), log.read_text()
+
+
+def test_a_run_leaves_with_its_own_code_and_says_what_it_has_to_say_in_its_log(
+    tmp_path: Path,
+) -> None:
+    def says() -> None:
+        sys.stdout.write("so far\n")
+        sys.exit(ExitCode.INVALID_RUN)
+
+    def breaks() -> None:
+        raise RuntimeError("a defect")
+
+    assert code_of(says, tmp_path / "says") == (ExitCode.INVALID_RUN, "so far\n")
+    assert code_of(lambda: None, tmp_path / "ends") == (ExitCode.VALID, "")
+    code, said = code_of(breaks, tmp_path / "breaks")
+    assert code == ExitCode.INTERNAL
+    assert "a defect" in said
+
+
+def test_a_signal_to_a_run_is_not_taken_for_one_to_the_sweep(tmp_path: Path) -> None:
+    heard = []
+
+    async def stopped() -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: heard.append(signal.SIGTERM))
+        process = RunProcess(lambda: os.kill(os.getpid(), signal.SIGTERM), tmp_path / "log")
+        code = await process.wait()
+        # What the run's signal might have left in the loop is seen before this is called.
+        last = asyncio.Event()
+        loop.call_soon(last.set)
+        await last.wait()
+        loop.remove_signal_handler(signal.SIGTERM)
+        return code
+
+    assert asyncio.run(stopped()) == -signal.SIGTERM
+    assert heard == []
 
 
 def test_one_sweep_at_a_time_works_in_a_folder(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Each bound that a run breaks gives one sentence."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +152,29 @@ def test_a_server_that_wrote_no_end(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_without_a_new_version_learned_nothing(tmp_path: Path) -> None:
-    run = RunWriter(tmp_path)
-    write_whole_run(run)
-    log = tmp_path / "events" / "server-0.jsonl"
-    lines = [line for line in log.read_text().splitlines() if '"version_published"' not in line]
-    log.write_text("\n".join(lines) + "\n")
+def without(folder: Path, who: str, *events: str) -> None:
+    for log in (folder / "events").glob(f"{who}-*.jsonl"):
+        lines = log.read_text().splitlines()
+        kept = [line for line in lines if json.loads(line)["event"] not in events]
+        log.write_text("".join(line + "\n" for line in kept))
+
+
+def test_a_run_in_which_nothing_was_tried_shows_nothing(tmp_path: Path) -> None:
+    write_whole_run(RunWriter(tmp_path))
+    without(tmp_path, "server", "version_published", "upload_complete", "upload_partial")
+    without(tmp_path, "agent", "plan")
     assert compute_summary(tmp_path).invalid_reasons == [
-        "No model version of task digits was published."
+        "No model version of task digits was published, and no device began to send an update."
     ]
+
+
+def test_that_links_let_no_update_through_is_a_finding(tmp_path: Path) -> None:
+    write_whole_run(RunWriter(tmp_path))
+    without(tmp_path, "server", "version_published", "upload_complete")
+    summary = compute_summary(tmp_path)
+    assert summary.valid, summary.invalid_reasons
+    assert summary.tasks["digits"].versions == 0
+    assert summary.total.updates.started > 0
 
 
 def test_a_failure_is_given_in_its_own_words_with_one_full_stop(tmp_path: Path) -> None:

@@ -1,162 +1,32 @@
 """Datagrams leave at the link's rate, in contact only, and again only where that was asked for."""
 
 import asyncio
-import contextlib
-import heapq
 import itertools
 import math
-import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
 
 import pytest
-from tests.device_agent.agent_harness import HandRadio, go
+from tests.device_agent.agent_harness import HandRadio
+from tests.device_agent.datagram_ground import (
+    FRAME_BITS,
+    MODULUS,
+    SIGN,
+    TURNS,
+    UPDATE,
+    Ground,
+    JumpingClock,
+    bits_per_second,
+    make_packets,
+    on_ground,
+)
 
 from fadelab_agent.datagram_uplink import (
-    DatagramSender,
     DatagramTally,
-    DatagramTerms,
     DatagramTooLongError,
-    Held,
     as_event,
 )
-from fadelab_proto import federation_pb2 as pb
-from fadelab_proto.clock import Clock, SystemClock
-from fadelab_proto.datagram import FRAME_OVERHEAD_BYTES, datagram_payload_bytes
-from fadelab_proto.packet import HEADER_BYTES, Packet, parse_packet
-
-SIGN, MODULUS, UPDATE = pb.PACKET_CLASS_SIGN, pb.PACKET_CLASS_MODULUS, pb.PACKET_CLASS_UPDATE
-PAYLOAD_BYTES = 958
-FRAME_BITS = 8 * (PAYLOAD_BYTES + HEADER_BYTES + FRAME_OVERHEAD_BYTES)
-_TURNS = 20
-
-
-def make_packets(
-    count: int, *, of: Callable[[int], int] = lambda _: SIGN, payload_bytes: int = PAYLOAD_BYTES
-) -> list[bytes]:
-    return [
-        Packet(
-            packet_class=of(sequence),
-            codec=pb.CODEC_SIGN,
-            task_index=0,
-            device=0,
-            run_id=7,
-            update_id=1,
-            base_version=0,
-            first=sequence,
-            count=1,
-            sequence=sequence,
-            packets=count,
-            payload=bytes(payload_bytes),
-        ).encode()
-        for sequence in range(count)
-    ]
-
-
-class JumpingClock:
-    """Time stands still while anybody works and jumps to whoever waits for the nearest moment."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.waits = 0
-        self.on_wait: Callable[[], None] = lambda: None
-        self._order = itertools.count()
-        self._waiting: list[tuple[float, int, asyncio.Event]] = []
-        self._driver: asyncio.Task[None] | None = None
-
-    def now_s(self) -> float:
-        return self.seconds
-
-    async def sleep_until(self, when_s: float) -> None:
-        self.waits += 1
-        self.on_wait()
-        due = asyncio.Event()
-        heapq.heappush(self._waiting, (when_s, next(self._order), due))
-        if self._driver is None or self._driver.done():
-            self._driver = asyncio.create_task(self._drive())
-        await due.wait()
-
-    async def _drive(self) -> None:
-        while self._waiting:
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
-            when_s, _, due = heapq.heappop(self._waiting)
-            self.seconds = max(self.seconds, when_s)
-            due.set()
-
-
-class Ground:
-    """A sender, the socket that it sends to, and what came when."""
-
-    def __init__(
-        self, radio: HandRadio, clock: Clock | None = None, *, stall_s: float = 5.0, **terms: Any
-    ) -> None:
-        self.clock = clock or JumpingClock()
-        self.receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self.receiver.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-        self.receiver.bind(("127.0.0.1", 0))
-        self.receiver.settimeout(0.0)
-        self.arrivals: list[tuple[float, int]] = []
-        """Second and sequence number of each datagram, taken whenever the sender waits."""
-        self.dscp: dict[int, int] = {}
-        self.duration_s = 0.0
-        """How long the last sending took."""
-        if isinstance(self.clock, JumpingClock):
-            self.clock.on_wait = self.take
-        self.sender = DatagramSender(
-            self.receiver.getsockname(),
-            DatagramTerms(SIGN, **terms),
-            radio=radio,
-            clock=self.clock,
-            stall_s=stall_s,
-        )
-
-    def take(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data, ancillary, _, _ = self.receiver.recvmsg(65536, 64)
-                sequence = parse_packet(data).sequence
-                self.arrivals.append((self.clock.now_s(), sequence))
-                self.dscp[sequence] = ancillary[0][2][0] >> 2
-
-    async def send(
-        self, packets: list[bytes], tally: DatagramTally | None = None, **options: Any
-    ) -> DatagramTally:
-        tally = tally or DatagramTally()
-        since_s = self.clock.now_s()
-        await self.sender.send(packets, tally, **options)
-        self.duration_s = self.clock.now_s() - since_s
-        self.take()
-        return tally
-
-    @property
-    def sequences(self) -> list[int]:
-        return [sequence for _, sequence in self.arrivals]
-
-    def close(self) -> None:
-        self.sender.close()
-        self.receiver.close()
-
-
-Scenario = Callable[..., Awaitable[None]]
-
-
-def on_ground(scenario: Scenario, radio: HandRadio, **options: Any) -> None:
-    async def body() -> None:
-        ground = Ground(radio, **options)
-        try:
-            await scenario(ground)
-        finally:
-            ground.close()
-
-    go(body)
-
-
-def bits_per_second(ground: Ground, since: int, until: int) -> float:
-    span_s = ground.arrivals[until][0] - ground.arrivals[since][0]
-    return (until - since) * FRAME_BITS / span_s
+from fadelab_proto.clock import SystemClock
+from fadelab_proto.datagram import datagram_payload_bytes
 
 
 def test_packets_of_the_class_are_sent_once_each_in_order_with_their_dscp() -> None:
@@ -217,6 +87,10 @@ def test_an_event_tells_of_each_class_and_of_all() -> None:
         "datagram_errors": {"ENOBUFS": 3},
     }
     assert as_event({})["datagram_bytes"] == 0
+
+
+async def nobody_asks() -> set[int]:
+    raise AssertionError
 
 
 def test_an_update_without_such_packets_sends_nothing() -> None:
@@ -310,7 +184,7 @@ def test_out_of_contact_nothing_is_sent_and_in_contact_it_goes_on_at_the_rate() 
         clock.on_wait = close
         sending = asyncio.create_task(ground.send(make_packets(30)))
         await closed.wait()
-        for _ in range(10 * _TURNS):
+        for _ in range(10 * TURNS):
             await asyncio.sleep(0)
         ground.take()
         assert len(ground.arrivals) == 10
@@ -367,7 +241,7 @@ def test_cancelling_it_stops_it() -> None:
     async def scenario(ground: Ground) -> None:
         tasks = len(asyncio.all_tasks())
         sending = asyncio.create_task(ground.send(make_packets(3)))
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) > tasks
         sending.cancel()
@@ -376,58 +250,6 @@ def test_cancelling_it_stops_it() -> None:
         assert len(asyncio.all_tasks()) == tasks
 
     on_ground(scenario, HandRadio(is_open=False))
-
-
-async def nobody_asks() -> set[int]:
-    raise AssertionError
-
-
-def losing(ground: Ground, lost: dict[int, int]) -> Held:
-    """Answer as a server would that never got the first ``lost[n]`` copies of packet n."""
-
-    async def held() -> set[int]:
-        ground.take()
-        copies = Counter(ground.sequences)
-        return {n for n, count in copies.items() if count > lost.get(n, 0)}
-
-    return held
-
-
-def test_what_the_server_lacks_is_sent_again_until_it_has_all() -> None:
-    async def scenario(ground: Ground) -> None:
-        held = losing(ground, {2: 1, 5: 2, 8: 1})
-        outcome = await ground.send(make_packets(10), held=held)
-        assert ground.sequences == [*range(10), 2, 5, 8, 5]
-        assert (len(outcome.sent), outcome.repeats, outcome.rounds) == (10, 4, 2)
-        assert outcome.missing == 0
-        assert outcome.in_time
-        assert outcome.packet_bytes == 14 * (PAYLOAD_BYTES + HEADER_BYTES)
-
-    on_ground(scenario, HandRadio(), repeats=9)
-
-
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-def test_repeats_end_after_the_configured_rounds(rounds: int) -> None:
-    async def scenario(ground: Ground) -> None:
-        outcome = await ground.send(make_packets(10), held=losing(ground, {4: 100, 6: 100}))
-        assert (outcome.rounds, outcome.repeats, outcome.missing) == (rounds, 2 * rounds, 2)
-        assert outcome.in_time
-
-    on_ground(scenario, HandRadio(), repeats=rounds)
-
-
-def test_the_server_is_asked_only_after_the_last_datagram_had_time_to_arrive() -> None:
-    async def scenario(ground: Ground) -> None:
-        asked_s: list[float] = []
-
-        async def held() -> Collection[int]:
-            asked_s.append(ground.clock.now_s())
-            return range(3)
-
-        await ground.send(make_packets(3), held=held)
-        assert asked_s[0] - ground.arrivals[-1][0] >= 0.5 - 1e-9
-
-    on_ground(scenario, HandRadio(rate_bps=1e6), settle_s=0.5)
 
 
 def test_a_server_that_does_not_listen_is_counted_and_harms_nobody() -> None:

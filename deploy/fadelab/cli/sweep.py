@@ -1,7 +1,10 @@
 """``fadelab sweep``: many runs of one experiment."""
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,7 @@ from rich.text import Text
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.report.units import plural
 from fadelab.results.schema import Summary
+from fadelab.sweep.child import Work
 from fadelab.sweep.execute import SweepExecution, resume_state
 from fadelab.sweep.load import cores, default_jobs
 from fadelab.sweep.plan import SweepPlan, load_plan
@@ -26,6 +30,13 @@ from fadelab.sweep.record import (
 from fadelab_proto.clock import SystemClock
 
 _SWEEPS = Path("sweeps")
+_WHAT_RUNS_NEED = (
+    "fadelab.cli.run",
+    "fadelab.report.from_record",
+    "fadelab_agent.agent",
+    "fadelab_agent.validator",
+    "fadelab_agent.workbench",
+)
 _STYLES = {"valid": "green", "invalid": "red", "failed": "red", "refused": "red"}
 
 
@@ -61,7 +72,9 @@ def sweep(
             jobs=at_once,
             clock=SystemClock(),
             observer=view,
+            maker=_run_of,
         )
+        _import_once()
         view.begin(plan, execution, at_once)
         finished = asyncio.run(execution.run())
     view.finish(folder.entries, path)
@@ -71,6 +84,28 @@ def sweep(
         )
     if any(entry.state != "valid" for entry in folder.entries):
         raise typer.Exit(ExitCode.INVALID_RUN)
+
+
+def _run_of(experiment: Path, run_dir: Path) -> Work:
+    """Return `fadelab run` of one experiment."""
+
+    def work() -> None:
+        # Only a run needs it, and it imports this module.
+        from fadelab.cli import main  # noqa: PLC0415
+
+        # The run's manifest names the command as well.
+        sys.argv[1:] = ["run", str(experiment), "--out", str(run_dir)]
+        main()
+
+    return work
+
+
+def _import_once() -> None:
+    """Import here what every run would import in its own process; it takes seconds."""
+    for module in _WHAT_RUNS_NEED:
+        # What is missing, the runs say better.
+        with contextlib.suppress(ModuleNotFoundError):
+            import_module(module)
 
 
 class SweepView:

@@ -11,15 +11,15 @@ import yaml
 
 from fadelab.exit_codes import ExitCode
 from fadelab.results.schema import Summary
-from fadelab.sweep.child import RunProcess, run_command
+from fadelab.sweep.child import RunProcess, Work
 from fadelab.sweep.load import Estimate
 from fadelab.sweep.plan import PlannedRun
 from fadelab.sweep.record import RunEntry, RunState, SweepFolder
 from fadelab.sweep.verdict import Verdict, judge
 from fadelab_proto.clock import Clock
 
-Command = Callable[[Path, Path], Sequence[str]]
-"""From an experiment file and a run directory to the command that makes the run."""
+Maker = Callable[[Path, Path], Work]
+"""From an experiment file and a run directory to what makes the run in a process of its own."""
 
 _USELESS_TO_REPEAT = {ExitCode.USAGE, ExitCode.ENVIRONMENT, ExitCode.DATA_MISSING}
 
@@ -44,7 +44,7 @@ class SweepExecution:
         jobs: how many at once.
         clock: of the wall.
         observer: hears of every run's end.
-        command: how a run is made.
+        maker: how a run is made.
 
     """
 
@@ -57,14 +57,14 @@ class SweepExecution:
         jobs: int,
         clock: Clock,
         observer: Observer,
-        command: Command = run_command,
+        maker: Maker,
     ) -> None:
         self._folder = folder
         self._attempts = attempts
         self._jobs = jobs
         self._clock = clock
         self._observer = observer
-        self._command = command
+        self._maker = maker
         self._waiting = collections.deque(run for run in runs if self._is_due(run))
         self._running: dict[str, tuple[PlannedRun, RunProcess]] = {}
         self._estimate = Estimate()
@@ -122,7 +122,7 @@ class SweepExecution:
         experiment.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         folder.update(name, state="running", reasons=[], wall_s=None)
         begun_s = self._clock.now_s()
-        process = RunProcess(self._command(experiment, folder.run_dir(name)), folder.log(name))
+        process = RunProcess(self._maker(experiment, folder.run_dir(name)), folder.log(name))
         self._running[name] = run, process
         code = await process.wait()
         del self._running[name]
