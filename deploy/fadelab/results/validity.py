@@ -45,7 +45,7 @@ def invalid_reasons(
         *_connectivity(bounds, devices, total),
         *_timing(bounds, total, lateness),
         *late_computing(record, most_late_share=bounds.compute_late_share),
-        *_learning(tasks, total),
+        *_learning(tasks),
         *_staleness(periods),
     ]
 
@@ -236,14 +236,12 @@ def _timing(bounds: ValidityConfig, total: Totals, lateness: Lateness) -> list[s
     return reasons
 
 
-def _learning(tasks: dict[str, TaskResult], total: Totals) -> list[str]:
+def _learning(tasks: dict[str, TaskResult]) -> list[str]:
     # Updates that links let none through of are a finding; where nobody sent any, nothing was tried.
-    if total.updates.started:
-        return []
     return [
         f"No model version of task {name} was published, and no device began to send an update."
         for name, task in tasks.items()
-        if task.versions == 0
+        if task.versions == 0 and (task.updates is None or not task.updates.started)
     ]
 
 
