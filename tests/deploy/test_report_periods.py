@@ -9,6 +9,7 @@ from report_outline import Outline, text_of
 from report_runs import change, make_run, make_task
 
 from fadelab.report.bound import bound
+from fadelab.report.learning import learning
 from fadelab.report.model import PeriodTimeline, Run
 from fadelab.report.periods import periods
 from fadelab.report.stages import stages
@@ -154,6 +155,14 @@ def test_staleness_is_told_by_task_where_there_are_several() -> None:
     section = staleness(run)
     assert section.count("<tr>") == 1 + 2
     assert "<table" not in staleness(make_run(2))
+
+
+def test_learning_is_drawn_against_energy_where_it_is_known() -> None:
+    known = make_task(10**6)
+    costs = [point.model_copy(update={"energy_j": 0.5 * point.version}) for point in known.curve]
+    run = change(make_run(1), tasks={"digits": known.model_copy(update={"curve": costs})})
+    assert "energy of all devices (J)" in learning(run)
+    assert "energy of all devices (J)" not in learning(make_run(1))
 
 
 def test_a_whole_page_with_periods_is_sound() -> None:
