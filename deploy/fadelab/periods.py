@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.learning_tasks import LearningTask
-from fadelab.methods import DmaFlMethod
+from fadelab.methods import DmaFlMethod, MethodConfig
 from fadelab_agent.config import ComputeConfig, TrainingConfig
 from fadelab_proto.seeds import Stream, generator
 from fadelab_server.scheduler.config import (
@@ -37,6 +38,21 @@ def check_periods(
         raise ValueError(
             f"devices.compute.cpu_hz is {compute.cpu_hz:g}, which first periods have; it must lie "
             f"within method.cpu_hz, from {lowest:g} to {highest:g}"
+        )
+
+
+def check_same_processors(method: MethodConfig, where: str) -> None:
+    """Refuse drawn processors where all agents read one file.
+
+    Raises:
+        FadelabError: USAGE.
+
+    """
+    if isinstance(method, DmaFlMethod) and (method.capacitance_j_s2 or method.cycles_per_sample):
+        raise FadelabError(
+            ExitCode.USAGE,
+            f"method.capacitance_j_s2 and method.cycles_per_sample give each device a processor of "
+            f"its own, and {where} has one file for all agents: leave them out, or run it locally",
         )
 
 

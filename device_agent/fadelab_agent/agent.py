@@ -165,6 +165,12 @@ class AgentConfig(StrictModel):
 
     @model_validator(mode="after")
     def _loop_suits_the_policy(self) -> Self:
+        others = (self.contact, self.innovation, self.reports or None, self.reports_updates or None)
+        if self.periods is not None and any(other is not None for other in others):
+            raise ValueError(
+                "the server schedules local periods: periods excludes contact, innovation, reports "
+                "and reports_updates"
+            )
         if self.contact is not None and self.innovation is not None:
             raise ValueError(
                 "innovations are sent in rounds: contact and innovation exclude each other"

@@ -263,11 +263,15 @@ ServeDevice = Callable[..., None]
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def running(
+    config: ServerConfig, clock: Clock | None = None, *, resumes: bool = False
+) -> AsyncIterator[Running]:
     """Run a server; leaving ends it at once, without a drain, as a crash would."""
     clock = clock or SystemClock()
     with EventLog(config.events_dir, "server", "0", clock) as log:
         server = Server(config, clock, log)
+        if resumes:
+            server.federation.resume(config.checkpoint_dir)
         run = Running(server, await server.start(), config)
         try:
             yield run

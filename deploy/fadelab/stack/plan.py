@@ -21,6 +21,7 @@ from fadelab.learning_tasks import check_one_task
 from fadelab.local.plan import PORT, SERVER, RunPlan, draw_run_id
 from fadelab.manifest import Deployment, build_manifest
 from fadelab.methods.sp_fl import check_one_machine
+from fadelab.periods import check_same_processors
 from fadelab.stack.agent_file import NodeAgentFile
 from fadelab.stack.conductor import ConductorFile
 from fadelab.stack.node_file import NodeFile
@@ -136,6 +137,7 @@ def plan_cluster(
 
 def _check(experiment: Experiment) -> None:
     check_one_task(experiment, "a cluster")
+    check_same_processors(experiment.method, "a cluster")
     check_one_machine(experiment.method)
     check_one_emulator(experiment.method.pieces(), "a cluster")
     if isinstance(experiment.radio, TimelineConfig):

@@ -120,6 +120,8 @@ class PeriodDesk:
         self._made: list[deque[tuple[Uploaded, str]]] = [deque() for _ in tasks]
         """Aggregations that are not durable yet, with their versions' digests."""
         self._start_s: float | None = None
+        self._left: dict[tuple[str, int], int] = {}
+        """By task and device, versions that an earlier process had given out."""
         self._over: str | None = None
 
     # -- what devices ask ------------------------------------------------------------------------
@@ -174,22 +176,22 @@ class PeriodDesk:
     def start(self, start_s: float) -> None:
         """Begin the window."""
         self._start_s = start_s
+        for (name, device), version in self._left.items():
+            self._log.write(ABANDONED, task=name, device=device, version=version)
 
     def resumed(self, lines: Iterable[Mapping[str, Value]]) -> None:
-        """Go on after a restart of the server, whose devices begin new periods.
+        """Give up, when the run begins again, what was under way: devices begin new periods.
 
         Args:
             lines: the events of the process before.
 
         """
-        held: dict[tuple[str, int], int] = {}
+        held = self._left
         for line in lines:
             if line.get("event") == RECEIVED:
                 held[str(line["task"]), int(str(line["device"]))] = int(str(line["version"]))
             elif line.get("event") in (UPLOADED, ABANDONED):
                 held.pop((str(line["task"]), int(str(line["device"]))), None)
-        for (name, device), version in held.items():
-            self._log.write(ABANDONED, task=name, device=device, version=version)
 
     def aggregated(self, task: int, device: int, version: Version | None) -> None:
         """Note that a device's update was taken, and the version that it made, if any."""

@@ -65,6 +65,9 @@ class Planner:
         self.purses[device].spent_j += figures.compute_j
         transfers = self._transfers[task, device]
         transfers.download_s, transfers.download_j = figures.download_s, figures.download_j
+        # What computing costs is spent now; the upload is still to come.
+        if task in self.purses[device].committed_j:
+            self.purses[device].committed_j[task] = transfers.upload_j
 
     def take_upload(
         self, task: int, device: int, asked: int, *, upload_s: float, upload_j: float
