@@ -89,6 +89,14 @@ def write_periods(run: RunWriter) -> None:
     scheduled(run, 0, "digits", 0)
     scheduled(run, 1, "letters", 0)
     scheduled(run, 0, "digits", 1)
+    for device, task, fetched_s, sent_s in (
+        (0, "digits", 0.2, 0.8),
+        (0, "digits", 2.0, 2.7),
+        (1, "letters", 2.0, 2.7),
+    ):
+        stage(run, device, task, fetched_s, "downlink")
+        stage(run, device, task, fetched_s + 0.05, "compute")
+        stage(run, device, task, sent_s, "uplink")
     ended(run, 0, "digits", 1.0)
     ended(run, 0, "digits", 2.9, version=1, steps=8, batch=32, compute_s=1.0, compute_j=4.0)
     ended(run, 1, "letters", 2.9, cpu_hz=3e6)

@@ -62,13 +62,21 @@ def test_energy_is_modelled_by_formulas_and_metered_by_times(run: RunWriter) -> 
             "downlink": 2 * POWER_DOWN_W * 1e5 / RATE_DOWN_BPS,
         }
     )
-    # Training kept its time; uploads cost what the agent says; fetching took 50 ms each.
+    # Training kept its time; uploads cost what the agent says; fetching took 50 ms each, in contact.
     assert found.metered.model_dump() == pytest.approx(
         {"compute": 6.0, "uplink": 0.08, "downlink": 2 * POWER_DOWN_W * 0.05}
     )
     both = periods(run)
     assert both.modelled.compute == 8.0
     assert both.metered.uplink == pytest.approx(0.12)
+
+
+def test_receiving_costs_nothing_while_the_link_is_closed(run: RunWriter) -> None:
+    stage(run, 0, "letters", 0.8, "downlink")
+    ended(run, 0, "letters", 2.95, downlink_s=1.0)
+    # From 0.8 to 1.8 s, of which the link is closed from 1.0 to 1.5 s.
+    device_0 = periods(run).tasks["letters"].devices[0].periods
+    assert device_0.metered.downlink == pytest.approx(POWER_DOWN_W * 0.5)
 
 
 def test_training_that_took_longer_costs_more_and_counts_against_the_run(run: RunWriter) -> None:
@@ -139,7 +147,9 @@ def test_the_bound_is_the_last_one_and_its_history_is_kept(run: RunWriter) -> No
     assert [(point.version, point.total) for point in history] == [(1, 21.0), (2, None)]
 
 
-def test_stages_last_until_the_next_one_of_their_task(run: RunWriter) -> None:
+def test_stages_last_until_the_next_one_of_their_task(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path)
+    write_whole_run(run)
     for t_s, name in ((-0.5, "idle"), (0.5, "downlink"), (0.6, "compute"), (1.0, "uplink")):
         stage(run, 1, "digits", t_s, name)
     stage(run, 1, "letters", 0.7, "uplink")

@@ -27,6 +27,7 @@ from fadelab.results.record import Event, RunRecord, number
 from fadelab.results.stages import stages_of
 from fadelab.results.timeline import Programmed
 
+Way = Literal["up", "down"]
 BOUND_TERMS = ("a", "b", "c", "d", "e", "f")
 
 
@@ -123,19 +124,26 @@ class _Moments:
         for stage in stages_of(record):
             self._begun[stage.device, stage.task, stage.name].append(stage.start_s)
 
-    def airtime_s(
-        self, direction: Literal["up", "down"], device: int, task: str, bits: float, end_s: float
-    ) -> float:
+    def airtime_s(self, way: Way, device: int, task: str, bits: float, end_s: float) -> float:
         """Return how long a task's last transfer before ``end_s`` would take alone on its link."""
-        begun = self._begun[device, task, f"{direction}link"]
-        at = bisect_right(begun, end_s) - 1
-        return self._rate(direction, device).airtime_s(bits, begun[at] if at >= 0 else end_s)
+        begun_s = self._last(way, device, task, end_s)
+        return self._rate(way, device).airtime_s(bits, begun_s)
 
-    def _rate(self, direction: str, device: int) -> ProgrammedRate:
-        key = device, direction
+    def open_s(self, way: Way, device: int, task: str, length_s: float, end_s: float) -> float:
+        """Return for how long of that transfer the link was open."""
+        begun_s = self._last(way, device, task, end_s)
+        return self._rate(way, device).open_s(begun_s, begun_s + length_s)
+
+    def _last(self, way: Way, device: int, task: str, end_s: float) -> float:
+        begun = self._begun[device, task, f"{way}link"]
+        at = bisect_right(begun, end_s) - 1
+        return begun[at] if at >= 0 else end_s
+
+    def _rate(self, way: Way, device: int) -> ProgrammedRate:
+        key = device, way
         if key not in self._rates:
-            way = self._programmed.direction(direction)
-            self._rates[key] = ProgrammedRate(way.open_bps[:, device], self._programmed.tick_s)
+            programmed = self._programmed.direction(way).open_bps[:, device]
+            self._rates[key] = ProgrammedRate(programmed, self._programmed.tick_s)
         return self._rates[key]
 
 
@@ -169,7 +177,8 @@ def _period(record: RunRecord, moments: _Moments, event: Event, start_mono_s: fl
         metered=PeriodJoules(
             compute=compute_j * stretch,
             uplink=number(event, "uplink_j"),
-            downlink=radio.downlink_power_w * downlink_s,
+            downlink=radio.downlink_power_w
+            * moments.open_s("down", device, task, downlink_s, end_s),
         ),
     )
 
