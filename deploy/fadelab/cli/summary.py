@@ -19,13 +19,24 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     for name, task in summary.tasks.items():
         if task.final is not None and task.best is not None:
             table.add_row(name, _reached(task))
-        table.add_row("versions", str(task.versions))
+        many = len(summary.tasks) > 1
+        table.add_row(f"{name} versions" if many else "versions", str(task.versions))
     updates, wire = summary.total.updates, summary.total.bytes
     table.add_row(
         "updates",
         f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
+    if (periods := summary.periods) is not None:
+        modelled, metered = (
+            one.compute + one.uplink + one.downlink for one in (periods.modelled, periods.metered)
+        )
+        table.add_row(
+            "local periods",
+            f"{sum(one.periods.ended for one in periods.tasks.values())} ended, energy "
+            f"{modelled:.3g} J modelled, {metered:.3g} J metered; {periods.overruns} of "
+            f"{periods.trainings} trainings longer than emulated",
+        )
     if (contacts := summary.contacts) is not None:
         table.add_row(
             "contacts",
