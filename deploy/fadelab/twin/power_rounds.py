@@ -109,7 +109,7 @@ def formula_runs(planned: Sequence[PlannedRun]) -> Iterator[FormulaRun]:
 
     """
     first = planned[0].experiment
-    bench = Workbench(_work(first), first.task.data_dir.absolute())
+    bench = Workbench(_work(first), first.first.task.data_dir.absolute())
     with TemporaryDirectory() as folder, EventLog(Path(folder), "twin", "0", SystemClock()) as log:
 
         def learning(number: int) -> Learning:
@@ -173,7 +173,7 @@ def _found(
 
 def _work(experiment: Experiment) -> WorkbenchConfig:
     return WorkbenchConfig(
-        task=experiment.task,
+        task=experiment.first.task,
         partition=experiment.partition,
         training=experiment.training,
         devices=experiment.devices.count,
