@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -408,24 +407,3 @@ def test_packets_fit_a_datagram_where_one_has_to() -> None:
 def test_impossible_routes_are_refused(routes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         ClassRoutes.model_validate(routes)
-
-
-def test_a_connection_is_made_before_anything_is_called() -> None:
-    async def play() -> grpc.ChannelConnectivity:
-        server = grpc.aio.server()
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            state = channel.get_state()
-            assert state == grpc.ChannelConnectivity.IDLE
-            ways = UploadWays.one_stream(channel)
-            ways.connect()
-            while state != grpc.ChannelConnectivity.READY:
-                await channel.wait_for_state_change(state)
-                state = channel.get_state()
-            ways.connect()
-            found = channel.get_state()
-        await server.stop(None)
-        return found
-
-    assert asyncio.run(play()) == grpc.ChannelConnectivity.READY
