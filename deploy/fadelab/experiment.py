@@ -10,9 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 from fadelab.allocations import check_allocation
 from fadelab.class_routes import check_losses, marked_routes
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab.methods import MethodConfig, SpFlMethod
+from fadelab.learning_tasks import LearningTask, TaskKey, check_tasks
+from fadelab.methods import DmaFlMethod, MethodConfig, SpFlMethod
 from fadelab.methods.sp_fl import check_links
 from fadelab.mistakes import describe
+from fadelab.periods import check_periods
 from fadelab_agent.config import ComputeConfig, PartitionConfig, TaskConfig, TrainingConfig
 from fadelab_agent.routes import ClassRoutes, MtuBytes
 from fadelab_emulation.config import RadioConfig
@@ -22,6 +24,7 @@ from fadelab_proto.config import StrictModel
 from fadelab_proto.datagram import ETHERNET_MTU_BYTES
 from fadelab_server.config import (
     AflConfig,
+    DmaFlConfig,
     DownlinkConfig,
     FedAsyncConfig,
     FedBuffConfig,
@@ -118,6 +121,13 @@ class ValidityConfig(StrictModel):
         "two packets of the measurement are always forgiven.",
     )
 
+    compute_late_share: float = Field(
+        0.02,
+        ge=0,
+        description="By how much scheduled trainings may really take longer than their emulated time, "
+        "together, as a share of all emulated computing.",
+    )
+
     @model_validator(mode="after")
     def _ratio_is_a_range(self) -> Self:
         low, high = self.rate_ratio
@@ -142,18 +152,59 @@ class Experiment(StrictModel):
         None, ge=1, description="End the run when this many model versions are published."
     )
     devices: DevicesConfig
-    task: TaskConfig
-    partition: PartitionConfig
-    training: TrainingConfig
+    task: TaskConfig | None = None
+    partition: PartitionConfig | None = None
+    training: TrainingConfig | None = None
+    tasks: dict[TaskKey, LearningTask] | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="Several tasks by their names, in the place of task, partition and training.",
+    )
     method: MethodConfig
     radio: AnyRadio
     transport: TransportConfig = TransportConfig()
     validity: ValidityConfig = ValidityConfig()
 
     @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        one = {"task": self.task, "partition": self.partition, "training": self.training}
+        if self.tasks is None:
+            for name, part in one.items():
+                if part is None:
+                    raise ValueError(f"the key '{name}' is missing")
+        for name, part in one.items():
+            if self.tasks is not None and part is not None:
+                raise ValueError(
+                    f"'{name}' and 'tasks' exclude each other: with several tasks, each has its own"
+                )
+        check_tasks(self.learning, self.method)
+        if isinstance(self.method, DmaFlMethod):
+            check_periods(self.method, self.learning, self.devices.compute)
+        return self
+
+    @property
+    def learning(self) -> dict[str, LearningTask]:
+        """Return the tasks by their names, in the order in which the server counts them."""
+        if self.tasks is not None:
+            return dict(self.tasks)
+        assert self.task is not None
+        assert self.partition is not None
+        assert self.training is not None
+        only = LearningTask(task=self.task, partition=self.partition, training=self.training)
+        return {self.task.name: only}
+
+    @property
+    def first(self) -> LearningTask:
+        """Return the only task, or the first of several."""
+        return next(iter(self.learning.values()))
+
+    @model_validator(mode="after")
     def _rounds_can_end(self) -> Self:
         aggregation = self.method.pieces().aggregation
-        if isinstance(aggregation, FedAsyncConfig | AflConfig | FedBuffConfig | SpFlConfig):
+        if isinstance(
+            aggregation, FedAsyncConfig | AflConfig | FedBuffConfig | SpFlConfig | DmaFlConfig
+        ):
             return self
         if (aggregation.quorum or 0) > self.devices.count:
             raise ValueError(
@@ -165,7 +216,7 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _contacts_end(self) -> Self:
         contacts = self.method.pieces().contacts
-        if contacts is not None and self.training.growth:
+        if contacts is not None and self.first.training.growth:
             raise ValueError(
                 "training.growth is for methods with rounds; with contacts, devices train as long "
                 "as there is none"

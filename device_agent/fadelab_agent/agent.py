@@ -21,6 +21,9 @@ from fadelab_agent.lazy_config import InnovationConfig
 from fadelab_agent.lazy_upload import LazyUpload
 from fadelab_agent.membership import Membership
 from fadelab_agent.nl80211 import WirelessInterface
+from fadelab_agent.period_config import PeriodConfig
+from fadelab_agent.period_loop import PeriodLoop
+from fadelab_agent.period_work import PeriodWork
 from fadelab_agent.policy import MadsConfig, PolicyConfig, build_policy
 from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
@@ -28,6 +31,7 @@ from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioCo
 from fadelab_agent.radio_of_kernel import KernelRadio
 from fadelab_agent.round_loop import RoundLoop
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
+from fadelab_agent.scheduled_periods import ScheduledPeriods
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
 from fadelab_agent.terms import DeviceTerms, TaskParts
@@ -47,7 +51,7 @@ from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.substitutes import LastStep, SubstituteConfig
 from fadelab_proto.tcp_info import NOTHING_SENT, TcpLedger, abort
 
-TaskLoop = TrainerLoop | ContactLoop
+TaskLoop = TrainerLoop | ContactLoop | PeriodLoop
 
 
 class AgentConfig(StrictModel):
@@ -110,6 +114,11 @@ class AgentConfig(StrictModel):
         description="Report each update's figures before it is sent, and send within the time that "
         "the server gives the round; only for servers that ask for it.",
     )
+    periods: PeriodConfig | None = Field(
+        None,
+        description="Ask the server for each local period, and do as it says; only for servers that "
+        "schedule them.",
+    )
     keeps_model: bool = Field(
         default=False,
         description="Hold the last model, so that only what has changed needs to be fetched.",
@@ -156,6 +165,12 @@ class AgentConfig(StrictModel):
 
     @model_validator(mode="after")
     def _loop_suits_the_policy(self) -> Self:
+        others = (self.contact, self.innovation, self.reports or None, self.reports_updates or None)
+        if self.periods is not None and any(other is not None for other in others):
+            raise ValueError(
+                "the server schedules local periods: periods excludes contact, innovation, reports "
+                "and reports_updates"
+            )
         if self.contact is not None and self.innovation is not None:
             raise ValueError(
                 "innovations are sent in rounds: contact and innovation exclude each other"
@@ -292,7 +307,7 @@ class Agent:
         )
         lock = asyncio.Lock()
         stall_s = config.stall_s
-        memory = _memory(config)
+        memory = memory_kind(config)
 
         def loop(work: TaskWork) -> TaskLoop:
             owner = Owner(
@@ -327,6 +342,11 @@ class Agent:
                 return RoundLoop(
                     terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways, log)
                 )
+            if config.periods is not None:
+                periods = ScheduledPeriods(
+                    channel, membership, task=work.name, clock=clock, log=log
+                )
+                return _period_loop(terms, parts, config.periods, periods, self._works.index(work))
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
             reports = (
@@ -334,7 +354,7 @@ class Agent:
                 if config.reports_updates
                 else None
             )
-            return TrainerLoop(terms, parts, lazy=_lazy(config, work, log), reports=reports)
+            return TrainerLoop(terms, parts, lazy=lazy_upload(config, work, log), reports=reports)
 
         return [loop(work) for work in self._works]
 
@@ -376,13 +396,33 @@ class Agent:
         )
 
 
-def _memory(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | NoMemory]:
+def memory_kind(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | NoMemory]:
+    """Return what remembers what a device did not send."""
     if config.innovation is not None:
         return InnovationMemory
     return ErrorMemory if config.error_memory else NoMemory
 
 
-def _lazy(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:
+def _period_loop(
+    terms: DeviceTerms,
+    parts: TaskParts,
+    config: PeriodConfig,
+    periods: ScheduledPeriods,
+    number: int,
+) -> PeriodLoop:
+    assert isinstance(parts.work, PeriodWork)
+    return PeriodLoop(
+        terms,
+        parts,
+        parts.work,
+        periods,
+        cycles_per_sample=config.cycles_per_sample[number],
+        probe_samples=config.probe_samples,
+    )
+
+
+def lazy_upload(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:
+    """Return what decides which updates a device sends; None if it sends all."""
     if config.innovation is None:
         return None
     return LazyUpload(config.innovation.build(), task=work.name, log=log)

@@ -50,7 +50,11 @@ class ModelSource:
             )
         except grpc.aio.AioRpcError as error:
             # The round's version is gone or the session is: look at the directives again.
-            self._log.write("download_failed", cause=f"{error.code().name}: {error.details()}")
+            self._log.write(
+                "download_failed",
+                task=self._work.name,
+                cause=f"{error.code().name}: {error.details()}",
+            )
             await self._clock.sleep_until(self._clock.now_s() + RETRY_PAUSE_S)
             return None
         finally:

@@ -6,6 +6,7 @@ its local socket, so its traffic crosses no shaped link.
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -82,7 +83,7 @@ class Validator:
             await self._news.wait()
         if len(self._waiting) > _BACKLOG:
             skipped = self._waiting.popleft()
-            self._log.write("validation_skipped", version=skipped)
+            self._log.write("validation_skipped", task=self._work.name, version=skipped)
         return self._waiting.popleft()
 
     async def _report(
@@ -98,7 +99,7 @@ class Validator:
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:
                 raise
-            self._log.write("validation_skipped", version=version)
+            self._log.write("validation_skipped", task=self._work.name, version=version)
             return
         loss, metric = await asyncio.to_thread(self._work.evaluate, model.vector)
         await stub.ReportValidation(
@@ -106,3 +107,22 @@ class Validator:
                 task_index=self._task_index, version=version, loss=loss, metric=metric
             )
         )
+
+
+async def validate(works: Sequence[TaskWork], *, socket: Path, clock: Clock, log: EventLog) -> None:
+    """Evaluate the versions of several tasks, in the order in which the server counts them.
+
+    Raises:
+        AioRpcError: if the server refuses or cannot be reached any more.
+
+    """
+    jobs = [
+        asyncio.create_task(Validator(work, index, socket=socket, clock=clock, log=log).run())
+        for index, work in enumerate(works)
+    ]
+    try:
+        await asyncio.gather(*jobs)
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)

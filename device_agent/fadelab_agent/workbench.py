@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fadelab_agent.drift import DriftTime
+from fadelab_agent.drifting_work import DriftingSamples
 from fadelab_agent.metric import Baseline
 from fadelab_agent.models import build_model
 from fadelab_agent.partition import Indices, partition
+from fadelab_agent.period_work import PeriodOutcome, Stretches
 from fadelab_agent.tasks import TaskData, load_task
 from fadelab_agent.training import FlatModel, evaluate, train_locally
 from fadelab_agent.training.optimisers import OPTIMISERS
 from fadelab_agent.work import Trained
 from fadelab_agent.workbench_config import WorkbenchConfig
+from fadelab_proto.local_period import LocalPlan
 
 F32 = NDArray[np.float32]
 
@@ -64,6 +68,15 @@ class Workbench:
         return DeviceWork(self, 0, self.parts[0])
 
 
+def after_fork() -> None:
+    """Have torch notice that it is in a forked process, before several threads use it at once.
+
+    It replaces its pool of threads at its first use there, and a second thread that comes meanwhile
+    finds none.
+    """
+    torch.set_num_threads(1)
+
+
 class DeviceWork:
     """One task on one device; see :class:`fadelab_agent.work.TaskWork`."""
 
@@ -71,7 +84,7 @@ class DeviceWork:
         self._bench = bench
         self._device = device
         self._indices = indices
-        self.name: str = bench.config.task.name
+        self.name: str = bench.config.task_name
         self.dimension = bench.model.dimension
         self.layers = bench.layers
         self.layout_hash = bench.layout_hash
@@ -79,6 +92,9 @@ class DeviceWork:
         training = bench.config.training
         keeps = training.optimiser_state == "keep"
         self._optimiser = OPTIMISERS[training.optimiser](training) if keeps else None
+        self._drifting = DriftingSamples(
+            bench.config, bench.data, bench.model, device=device, indices=indices
+        )
 
     def train(self, base: F32, update_number: int) -> Trained:
         """Train locally from ``base``; see :func:`train_locally`."""
@@ -99,6 +115,24 @@ class DeviceWork:
             steps=result.steps,
             batch_size=result.samples // result.steps,
             loss=result.loss,
+        )
+
+    def samples_after(self, *, idle_s: float, active_s: float) -> int:
+        """Return how many samples the device holds after so much drift time."""
+        return len(self._drifting.held(DriftTime(idle_s, active_s)).indices)
+
+    def train_period(
+        self,
+        base: F32,
+        plan: LocalPlan,
+        times: Stretches,
+        *,
+        update_number: int,
+        probe_samples: int,
+    ) -> PeriodOutcome:
+        """Train and measure one scheduled period."""
+        return self._drifting.period(
+            base, plan, times, update_number=update_number, probe_samples=probe_samples
         )
 
     def evaluate(self, vector: F32) -> tuple[float, float]:

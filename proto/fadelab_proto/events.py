@@ -19,7 +19,9 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 _LONGEST_LINE_BYTES = 1 << 20
 
-Value = str | int | float | bool | None | list[float] | list[int] | list[str]
+Value = (
+    str | int | float | bool | None | list[float] | list[int] | list[str] | dict[str, float | None]
+)
 
 
 class EventLog:

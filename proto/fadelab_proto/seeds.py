@@ -23,6 +23,9 @@ class Stream(IntEnum):
     DOWNLINK = 8
     DRIFT = 9
     RECEPTION = 10
+    TASK = 11
+    PROCESSOR = 12
+    PROBE = 13
 
 
 def generator(seed: int, stream: Stream, *keys: int) -> np.random.Generator:

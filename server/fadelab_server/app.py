@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto import rounds_pb2_grpc as rounds_grpc
+from fadelab_proto import schedule_pb2_grpc as schedule_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.codecs import accelerate
@@ -26,6 +27,8 @@ from fadelab_server.federation import Federation
 from fadelab_server.gatekeeper import Gatekeeper, server_credentials
 from fadelab_server.handshakes import watching_handshakes
 from fadelab_server.message_guard import MessageGuard
+from fadelab_server.periods.desk import PeriodDesk
+from fadelab_server.periods.service import ScheduleService
 from fadelab_server.round_desk import RoundDesk
 from fadelab_server.round_service import RoundService
 from fadelab_server.scheduling import prefer_throughput
@@ -102,8 +105,11 @@ class Server:
         return port
 
     def _add_rounds(self, server: grpc.aio.Server) -> None:
-        """Let devices report before their uploads, where the rule asks for that."""
+        """Let devices report before their uploads, and ask what to do, where there is reason to."""
         federation, rule = self.federation, self._config.aggregation
+        if isinstance(federation.periods, PeriodDesk):
+            schedule = ScheduleService(federation, federation.periods)
+            schedule_grpc.add_ScheduleServicer_to_server(schedule, server)
         if not isinstance(rule, SpFlConfig):
             return
         if rule.needs_channels and self._config.radio_socket is not None:

@@ -11,6 +11,7 @@ from fadelab_proto.config import StrictModel
 from fadelab_proto.packet import MAX_PACKETS
 from fadelab_proto.substitutes import SubstituteConfig
 from fadelab_server.rounds.config import AllocationConfig
+from fadelab_server.scheduler.config import SchedulingConfig
 from fadelab_server.sp_fl_config import SpFlConfig
 
 
@@ -118,8 +119,25 @@ class FedBuffConfig(StrictModel):
     )
 
 
+class DmaFlConfig(StrictModel):
+    """Asynchronous mixing of updates whose devices were told to upload."""
+
+    kind: Literal["dma_fl"] = "dma_fl"
+    alpha: float = Field(0.6, gt=0, le=1, description="Mixing weight of an update without delay.")
+    staleness: StalenessConfig = PolynomialStaleness()
+    max_staleness: int | None = Field(
+        None, ge=0, description="Older updates are refused; no limit when left out."
+    )
+
+
 AggregationConfig = Annotated[
-    FedAvgConfig | FedAsyncConfig | LazyConfig | AflConfig | FedBuffConfig | SpFlConfig,
+    FedAvgConfig
+    | FedAsyncConfig
+    | LazyConfig
+    | AflConfig
+    | FedBuffConfig
+    | SpFlConfig
+    | DmaFlConfig,
     Field(discriminator="kind"),
 ]
 
@@ -225,6 +243,11 @@ class ServerConfig(StrictModel):
         description="What devices are given in each round, once all have reported their updates; "
         "each uploads as it likes when left out.",
     )
+    scheduling: SchedulingConfig | None = Field(
+        None,
+        description="Tell devices when to receive and upload, and with what to compute; each does as "
+        "it likes when left out.",
+    )
     stop: StopConfig
     max_payload_bytes: int = Field(16384, ge=512, le=1 << 20)
     history_bytes: int = Field(
@@ -258,6 +281,11 @@ class ServerConfig(StrictModel):
         None,
         description="What stands in for the modulus of an entry of which only the sign arrived; "
         "such entries do not count when left out.",
+    )
+    journal_keeps: bool = Field(
+        default=False,
+        description="Keep all updates in the journal until the end, so that aggregation can be done "
+        "once more from the beginning.",
     )
     journal_sync: bool = Field(
         default=True,
@@ -301,6 +329,21 @@ class ServerConfig(StrictModel):
             raise ValueError(
                 "allocation needs rounds that wait for all devices: aggregation of kind fedavg or "
                 "lazy, without quorum"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _periods_can_be_scheduled(self) -> Self:
+        scheduling = self.scheduling
+        if scheduling is not None:
+            scheduling.check(devices=self.devices, tasks=len(self.tasks))
+        in_rounds = scheduling is not None and scheduling.in_rounds
+        scheduled = scheduling is not None and not in_rounds
+        wrong = in_rounds and self.aggregation.kind != "fedavg"
+        if wrong or scheduled != (self.aggregation.kind == "dma_fl"):
+            raise ValueError(
+                "aggregation of kind dma_fl and scheduling belong together; with schedule rounds, "
+                "aggregation is of kind fedavg"
             )
         return self
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock
 from fadelab_proto.codecs import CodecError
-from fadelab_proto.events import EventLog
+from fadelab_proto.events import EventLog, read_events
 from fadelab_proto.packet import Packet
 from fadelab_server.aggregation import Roster
 from fadelab_server.assembly import UpdateAssembly
@@ -24,6 +24,7 @@ from fadelab_server.journal.records import Applied as AppliedRecord
 from fadelab_server.model_delivery import Deliveries
 from fadelab_server.model_store import Version
 from fadelab_server.new_task import new_task
+from fadelab_server.periods.build import build_periods
 from fadelab_server.rounds.build import build_desk
 from fadelab_server.sessions import JOIN_GRACE_S, Session, SessionTable
 from fadelab_server.signal import Signal
@@ -68,13 +69,22 @@ class Federation:
         self.desk = build_desk(
             config,
             self.tasks[0],
-            self.uploads,
+            self.keeper,
             clock=clock,
             log=log,
             stop=self.stop,
             excused=self._roster_changed,
         )
         """Where devices report updates before they upload them."""
+        self.periods = build_periods(
+            config,
+            self.tasks,
+            clock=clock,
+            log=log,
+            attend=self.attend,
+            excused=self._roster_changed,
+        )
+        """Where devices ask for their next local period, if the server schedules them."""
         self.datagram_port = 0
         """UDP port at which packets of loss-tolerant classes are taken; 0 where none are."""
 
@@ -88,6 +98,7 @@ class Federation:
         self.keeper.decide(Started(start_mono_s))
         self.log.set_start(start_mono_s)
         self.log.write("run_started", start_mono_s=start_mono_s)
+        self.periods.start(start_mono_s)
         self._roster_changed()
         self._keep(asyncio.create_task(self._stop_after_duration(start_mono_s)))
         self.desk.settle()
@@ -104,6 +115,7 @@ class Federation:
         for (task_index, _), upload in sorted(self.uploads.items()):
             self._log_upload("upload_partial", task_index, upload)
         self.desk.end()
+        self.periods.end(reason)
         self.log.write("run_stopped", reason=reason)
         self.stopped.set()
         self.orders.notify()
@@ -149,7 +161,7 @@ class Federation:
     def _roster(self, task_index: int, now_s: float) -> Roster:
         sessions = self.sessions.alive(now_s)
         present = frozenset(s.device for s in sessions if task_index in s.samples)
-        present -= self.desk.silenced
+        present -= self.desk.silenced | self.periods.resting(task_index)
         return present | self.tasks[task_index].roster if now_s < self._awaited_until_s else present
 
     async def _review_roster(self, when_s: float) -> None:
@@ -180,6 +192,7 @@ class Federation:
             if published is not None:
                 self._keep(asyncio.create_task(self._show(index, published, end)))
         self.desk.roster_changed()
+        self.periods.roster_changed()
 
     # -- uploads ---------------------------------------------------------------------------------
 
@@ -280,9 +293,11 @@ class Federation:
                 raise
             now = self.clock.now_s()
             applied = task.commit(assembly, vector, now)
-            end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
+            arrived_s = assembly.timer.last_s or now
+            end = self.keeper.decide(AppliedRecord(index, device, update_id, now, arrived_s))
             self._log_upload("upload_complete", index, assembly, applied)
-            self.desk.finished(device, assembly.timer.last_s or now)
+            self.desk.finished(device, arrived_s)
+            self.periods.aggregated(index, device, applied.published)
             if self.keeper.snapshot_due():
                 self._keep(asyncio.create_task(self._snapshot()))
         if applied.published is None:
@@ -382,6 +397,7 @@ class Federation:
                 )
         task.store.show(version)
         self.desk.published(version.number)
+        self.periods.published(task_index)
         if task.rule.synchronous:
             self.orders.notify()
         self.changed.notify()
@@ -441,6 +457,7 @@ class Federation:
         """
         self.keeper.restore(directory)
         self._resumed = True
+        self.periods.resumed(read_events(self.config.events_dir / "server-0.jsonl"))
         self.log.write("resumed", versions=[task.store.newest.number for task in self.tasks])
         # Nobody is connected yet. Without this wait for the devices that were in the run, a
         # half-finished round would end with whoever had contributed before the crash.
@@ -449,6 +466,7 @@ class Federation:
         if self.keeper.start_mono_s is not None:
             self.start(self.keeper.start_mono_s)
         self._stop_at_limit()
+        self.desk.resume()
 
 
 def _finite(value: float) -> float | None:

@@ -225,10 +225,23 @@ def test_every_task_of_a_run_has_its_measures(tmp_path: Path) -> None:
     both = one.model_copy(update={"tasks": one.tasks | two.tasks})
     write_run(tmp_path / "run", load_experiment(QUICKSTART), both)
     comparison = compared(tmp_path / "run", metrics=["final", "wire_up"])
-    assert comparison.main == ["digits/final", "mnist/final", "wire_up"]
+    assert comparison.main == ["digits/final", "mnist/final", "all/final", "wire_up"]
     mean = comparison.groups[0].results["mnist/final"].mean
     assert mean is not None
     assert mean.mean == 0.2
+    # The mean of 0.2 and of the last value of CURVE.
+    both_tasks = comparison.groups[0].results["all/final"].mean
+    assert both_tasks is not None
+    assert both_tasks.mean == pytest.approx((0.2 + one.tasks["digits"].curve[-1].value) / 2)
+    assert comparison.measures["all/final"].title == "mean of tasks: final accuracy"
+
+
+def test_tasks_of_different_metrics_have_no_mean(tmp_path: Path) -> None:
+    one, two = summary_of(CURVE), summary_of({0.0: 0.2}, task="tracks")
+    metres = two.tasks["tracks"].model_copy(update={"metric": "ADE", "higher_is_better": False})
+    both = one.model_copy(update={"tasks": one.tasks | {"tracks": metres}})
+    write_run(tmp_path / "run", load_experiment(QUICKSTART), both)
+    assert compared(tmp_path / "run").main == ["digits/final", "tracks/final"]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def make_update(
     base_version: int = 0,
     samples: int = SAMPLES,
     codec: Codec | None = None,
+    task_index: int = 0,
 ) -> Update:
     draw = np.random.default_rng(update_id)
     encoding = (codec or DenseF32()).encode(delta, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
@@ -156,7 +157,7 @@ def make_update(
         Packet(
             packet_class=chunk.packet_class,
             codec=chunk.codec,
-            task_index=0,
+            task_index=task_index,
             device=device,
             run_id=RUN,
             update_id=update_id,
@@ -171,7 +172,7 @@ def make_update(
     ]
     header = pb.UploadHeader(
         session=session,
-        task_index=0,
+        task_index=task_index,
         update_id=update_id,
         base_version=base_version,
         dimension=len(delta),
@@ -262,11 +263,15 @@ ServeDevice = Callable[..., None]
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def running(
+    config: ServerConfig, clock: Clock | None = None, *, resumes: bool = False
+) -> AsyncIterator[Running]:
     """Run a server; leaving ends it at once, without a drain, as a crash would."""
     clock = clock or SystemClock()
     with EventLog(config.events_dir, "server", "0", clock) as log:
         server = Server(config, clock, log)
+        if resumes:
+            server.federation.resume(config.checkpoint_dir)
         run = Running(server, await server.start(), config)
         try:
             yield run

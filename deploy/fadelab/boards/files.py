@@ -13,6 +13,7 @@ from fadelab.cli.processes import AgentFile
 from fadelab.emulate.config import DeviceConfig, EmulateFile, Start, WorldConfig
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
+from fadelab.learning_tasks import check_one_task
 from fadelab.local.plan import RunPlan
 from fadelab.methods.sp_fl import check_one_machine
 from fadelab_agent.trust import AgentTrust
@@ -42,6 +43,7 @@ class Spot:
 
 def check_fit(experiment: Experiment, inventory: Inventory) -> None:
     """Refuse an experiment that these boards cannot run. FadelabError: USAGE."""
+    check_one_task(experiment, "a fleet of boards")
     check_one_machine(experiment.method)
     count, there = experiment.devices.count, len(inventory.boards)
     if count != there:

@@ -92,7 +92,7 @@ def _plan(experiment: Experiment, run_dir: Path, sockets: Path, command_mono_s: 
         experiment=experiment,
         run_dir=run_dir,
         sockets_dir=sockets,
-        data_dir=experiment.task.data_dir.absolute(),
+        data_dir=experiment.first.task.data_dir.absolute(),
         run_id=draw_run_id(),
         command_mono_s=command_mono_s,
         links=LinksOfRun(command_mono_s, frozenset(), choice),

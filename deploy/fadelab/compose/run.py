@@ -91,7 +91,7 @@ def run_in_containers(
             experiment=experiment,
             run_dir=run_dir,
             sockets_dir=sockets,
-            data_dir=experiment.task.data_dir.absolute(),
+            data_dir=experiment.first.task.data_dir.absolute(),
             run_id=draw_run_id(),
         )
         manifest = build_manifest(

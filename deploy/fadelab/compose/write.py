@@ -24,9 +24,10 @@ from fadelab.compose.services import (
 from fadelab.emulate.config import DeviceConfig, EmulateFile, PlaceConfig, Start
 from fadelab.experiment import Experiment
 from fadelab.folders import made
+from fadelab.learning_tasks import check_one_task
 from fadelab.local.plan import PORT, RunPlan, draw_run_id
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.sources import AnyRadio
+from fadelab_proto import collector
 
 _NOBODY = (10001, 10001)
 """User and group of the images."""
@@ -63,11 +64,15 @@ def write_testbed(
             have not got; DATA_MISSING without the task's data.
 
     """
+    check_one_task(experiment, "a run in containers")
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
     run_id = draw_run_id() if shared is None else shared.run_id
-    bench = Workbench(
-        plan_inside(experiment, experiment.task.data_dir.absolute(), run_id).workbench()
-    )
-    needs_data = experiment.task.needs_files
+    task = experiment.first.task
+    bench = Workbench(plan_inside(experiment, task.data_dir.absolute(), run_id).workbench())
+    needs_data = task.needs_files
     testbed = Testbed(
         name=experiment.name,
         agents=experiment.devices.count,
@@ -75,11 +80,11 @@ def write_testbed(
         time_scale=experiment.radio.time_scale,
         user=container_user(),
         docker_socket=_docker_socket(),
-        data_dir=experiment.task.data_dir.absolute() if needs_data else None,
+        data_dir=task.data_dir.absolute() if needs_data else None,
         run_id=run_id,
         **({} if shared is None else _followed(shared)),
     )
-    data_dir = DATA if needs_data else experiment.task.data_dir
+    data_dir = DATA if needs_data else task.data_dir
     plan = plan_inside(experiment, data_dir, run_id)
     out = folder / "out" if shared is None else shared.out
     _make_folders(folder, own=shared is None)
@@ -176,7 +181,7 @@ def _docker_socket() -> Path:
 
 def plan_inside(experiment: Experiment, data_dir: Path, run_id: int) -> RunPlan:
     """Return the plan of a run with the paths that its containers see."""
-    task = experiment.task.model_copy(update={"data_dir": data_dir})
+    task = experiment.first.task.model_copy(update={"data_dir": data_dir})
     return RunPlan(
         experiment=experiment.model_copy(update={"task": task}),
         run_dir=OUT,

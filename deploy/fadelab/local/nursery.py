@@ -1,12 +1,13 @@
 """The nursery: load torch, data and model once, warm up, then fork every agent from here."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from fadelab.local.children import Channel, how_it_ended, run_child
 from fadelab.local.plan import LocalPlan
 from fadelab_agent.policy import build_policy
 from fadelab_emulation import linux
+from fadelab_proto import collector
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
 
@@ -35,19 +37,25 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     Messages to the parent: ``warm`` once the model is known, ``forked``, ``agent_ended`` for an
     agent that ended by itself. Messages from the parent: ``fork`` and ``end``.
     """
-    from fadelab_agent.workbench import Workbench  # noqa: PLC0415 -- only this process needs torch
+    with collector.importing():
+        # Only this process needs torch.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
-    bench = Workbench(plan.workbench(), plan.data_dir)
-    bench.warm_up()
+    # The folder of each task's data, as seen from where the command was given.
+    benches = [Workbench(config, config.task.data_dir.absolute()) for config in plan.workbenches()]
+    for bench in benches:
+        bench.warm_up()
     # What a policy loads when it is made, agents share as they do torch.
     build_policy(plan.experiment.method.pieces().policy)
-    plan.initial_path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(plan.initial_path, bench.initial, allow_pickle=False)
+    for bench in benches:
+        path = plan.initial_path_of(bench.config.task_name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, bench.initial, allow_pickle=False)
     channel.send(
         warm=True,
-        dimension=bench.model.dimension,
-        layers=list(bench.layers),
-        layout_hash=bench.layout_hash,
+        dimensions=[bench.model.dimension for bench in benches],
+        layers=[list(bench.layers) for bench in benches],
+        layout_hashes=[bench.layout_hash for bench in benches],
     )
     count = plan.experiment.devices.count
     descriptors = receive_descriptors(namespaces, count)
@@ -56,12 +64,12 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
         return
     _keep_memory_shared()
     reports, reporter = Channel.pair()
-    brood = {_fork(_VALIDATOR, reporter, _validator(plan, bench)): _VALIDATOR}
+    brood = {_fork(_VALIDATOR, reporter, _validator(plan, benches)): _VALIDATOR}
     # Agents wait at a gate until the last one is forked: while they run, they copy pages that
     # they share with this process, which makes each further fork slower.
     gate, opener = os.pipe()
     for device in range(count):
-        body = _agent(plan, bench, device, descriptors)
+        body = _agent(plan, benches, device, descriptors)
         waiting = _behind_gate(body, gate, opener)
         brood[_fork(f"agent {device}", reporter, waiting)] = f"agent {device}"
     for descriptor in (*descriptors, gate, opener):
@@ -76,10 +84,11 @@ def grace_s(agents: int) -> float:
 
 
 def send_descriptors(channel: Channel, descriptors: list[int]) -> None:
-    """Pass open descriptors to another process."""
+    """Pass open descriptors to another process; one that is gone does not matter."""
     for start in range(0, len(descriptors), _DESCRIPTORS_AT_ONCE):
         group = descriptors[start : start + _DESCRIPTORS_AT_ONCE]
-        socket.send_fds(channel.socket, [b"d"], group)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(channel.socket, [b"d"], group)
 
 
 def receive_descriptors(channel: Channel, count: int) -> list[int]:
@@ -126,9 +135,10 @@ def _behind_gate(body: Callable[[], None], gate: int, opener: int) -> Callable[[
 
 
 def _agent(
-    plan: LocalPlan, bench: "Workbench", device: int, descriptors: list[int]
+    plan: LocalPlan, benches: Sequence["Workbench"], device: int, descriptors: list[int]
 ) -> Callable[[], None]:
     from fadelab_agent.agent import run_agent  # noqa: PLC0415
+    from fadelab_agent.workbench import after_fork  # noqa: PLC0415
 
     def body() -> None:
         linux.setns(descriptors[device], linux.CLONE_NEWNET)
@@ -137,22 +147,24 @@ def _agent(
         # Agents get what the others leave: an emulator that comes late distorts every link. Even
         # at niceness 19 a running agent may keep a waking process waiting for tens of milliseconds.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        asyncio.run(run_agent(plan.agent(device), [bench.device(device)]))
+        after_fork()
+        works = [bench.device(device) for bench in benches]
+        asyncio.run(run_agent(plan.agent(device), works))
 
     return body
 
 
-def _validator(plan: LocalPlan, bench: "Workbench") -> Callable[[], None]:
-    from fadelab_agent.validator import Validator  # noqa: PLC0415
+def _validator(plan: LocalPlan, benches: Sequence["Workbench"]) -> Callable[[], None]:
+    from fadelab_agent.validator import validate  # noqa: PLC0415
+    from fadelab_agent.workbench import after_fork  # noqa: PLC0415
 
     def body() -> None:
         os.nice(_VALIDATOR_NICENESS)
         clock = SystemClock(plan.time_scale)
         with EventLog(plan.events_dir, _VALIDATOR, "0", clock) as log:
-            validator = Validator(
-                bench.validator(), 0, socket=plan.operator_socket, clock=clock, log=log
-            )
-            asyncio.run(validator.run())
+            after_fork()
+            works = [bench.validator() for bench in benches]
+            asyncio.run(validate(works, socket=plan.operator_socket, clock=clock, log=log))
 
     return body
 

@@ -13,13 +13,13 @@ from fadelab.conduct import all_joined, failures_told, give_start, local_channel
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, Message, fork_child
 from fadelab.local.nursery import grace_s, nursery, send_descriptors
-from fadelab.local.plan import LocalPlan
+from fadelab.local.plan import LocalPlan, ModelFacts
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
+from fadelab_proto import collector
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 
 _GRACE_S = 5.0
@@ -82,7 +82,22 @@ def _emulator(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     asyncio.run(main())
 
 
+def _models(warm: Message) -> list[ModelFacts]:
+    dimensions, hashes, layers = warm["dimensions"], warm["layout_hashes"], warm["layers"]
+    assert isinstance(dimensions, list)
+    assert isinstance(hashes, list)
+    assert isinstance(layers, list)
+    return [
+        ModelFacts(dimension, layout_hash, tuple(own))
+        for dimension, layout_hash, own in zip(dimensions, hashes, layers, strict=True)
+    ]
+
+
 def _server(channel: Channel) -> None:
+    with collector.importing():
+        # Only this process needs it, and meanwhile the nursery imports torch.
+        from fadelab_server.app import serve  # noqa: PLC0415
+
     message = channel.receive()
     if message is None:
         return
@@ -115,16 +130,11 @@ class _Run:
     async def _start_and_wait(self) -> None:
         plan, family, crew = self._plan, self._family, self._crew
         warm = await self._message(crew.nursery, "warm")
-        layers = warm["layers"]
-        assert isinstance(layers, list)
-        config = plan.server(
-            dimension=int(str(warm["dimension"])),
-            layers=tuple(layers),
-            layout_hash=int(str(warm["layout_hash"])),
-        )
-        crew.server.channel.send(config=config.model_dump_json())
+        config = plan.server_of(_models(warm))
+        # Its address is there when the links are.
         await self._message(crew.emulator, "links")
         self._phase("links_ready")
+        crew.server.channel.send(config=config.model_dump_json())
         await self._message(crew.server, "listening")
         crew.nursery.channel.send(fork=True)
         await self._message(crew.nursery, "forked")

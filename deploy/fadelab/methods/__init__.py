@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fadelab.methods.afl import AflMethod
 from fadelab.methods.base import MethodPieces
+from fadelab.methods.dma_fl import DmaFlMethod
 from fadelab.methods.emq import EmqMethod
 from fadelab.methods.fedasync import FedAsyncMethod
 from fadelab.methods.fedavg import FedAvgMethod
@@ -16,6 +17,7 @@ from fadelab.methods.sp_fl import SpFlMethod
 
 __all__ = [
     "AflMethod",
+    "DmaFlMethod",
     "EmqMethod",
     "FedAsyncMethod",
     "FedAvgMethod",
@@ -35,6 +37,7 @@ MethodConfig = Annotated[
     | FedBuffMethod
     | MadsMethod
     | SpFlMethod
-    | EmqMethod,
+    | EmqMethod
+    | DmaFlMethod,
     Field(discriminator="name"),
 ]

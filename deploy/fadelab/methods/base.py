@@ -13,6 +13,7 @@ from fadelab_proto.config import StrictModel
 from fadelab_proto.substitutes import ConstantModulus, MeanModulus, SubstituteConfig
 from fadelab_server.config import AggregationConfig
 from fadelab_server.rounds.config import AllocationConfig
+from fadelab_server.scheduler.config import PeriodSettings
 
 CutUpdates = Literal["resume", "keep", "discard", "substitute"]
 """What becomes of an update that the end of a contact window cuts: the next window goes on where this
@@ -38,6 +39,8 @@ class MethodPieces:
     """Whether the server divides the radio's resources, for which it needs the radio plane."""
     allocation: AllocationConfig | None = None
     """What the server gives devices in each round, once they have told of their updates."""
+    periods: PeriodSettings | None = None
+    """How the server schedules devices' local periods; None where they train as they like."""
 
 
 class UpdatesConfig(StrictModel):

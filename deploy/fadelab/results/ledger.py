@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fadelab.results.record import Event, RunRecord, number
-from fadelab.results.schema import ByteLedger, DevicePackets, DirectionBytes, RoundPackets
+from fadelab.results.schema import (
+    ByteLedger,
+    DevicePackets,
+    DirectionBytes,
+    PacketBytes,
+    RoundPackets,
+)
 from fadelab_proto.packet import HEADER_BYTES
 from fadelab_proto.tcp_info import NOTHING_SENT
 
@@ -102,6 +108,17 @@ class Ledger:
         return [
             DevicePackets(direction=direction, task=task, packet_class=name, **_sums(group))
             for (direction, task, name), group in sorted(groups.items())
+        ]
+
+    def task_packets(self, task: str) -> list[PacketBytes]:
+        """Return a task's packets by direction and class, over all devices and versions."""
+        groups: dict[tuple[Direction, str], list[Shipment]] = defaultdict(list)
+        for shipment in self._shipments:
+            if shipment.task == task:
+                groups[shipment.direction, shipment.packet_class].append(shipment)
+        return [
+            PacketBytes(direction=direction, packet_class=name, **_sums(group))
+            for (direction, name), group in sorted(groups.items())
         ]
 
     def rounds(self, task: str) -> list[RoundPackets]:

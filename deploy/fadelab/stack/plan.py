@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel
@@ -17,16 +18,21 @@ from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment
 from fadelab.folders import made
 from fadelab.images.build import Target, image_name
+from fadelab.learning_tasks import check_one_task
 from fadelab.local.plan import PORT, SERVER, RunPlan, draw_run_id
 from fadelab.manifest import Deployment, build_manifest
 from fadelab.methods.sp_fl import check_one_machine
+from fadelab.periods import check_same_processors
 from fadelab.stack.agent_file import NodeAgentFile
 from fadelab.stack.conductor import ConductorFile
 from fadelab.stack.node_file import NodeFile
 from fadelab_agent.trust import AgentTrust
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.timeline.config import TimelineConfig
+from fadelab_proto import collector
 from fadelab_server.config import ServerTrust
+
+if TYPE_CHECKING:
+    from fadelab_agent.workbench import Workbench
 
 CONFIG, OUT, SOCKETS, DATA, SECRETS = (
     Path("/config"),
@@ -93,10 +99,15 @@ def plan_cluster(
 
     """
     _check(experiment)
-    bench = Workbench(plan_inside(experiment, experiment.task.data_dir.absolute(), 0).workbench())
-    needs_data = experiment.task.name != NO_DATA_NEEDED
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
+    task = experiment.first.task
+    bench = Workbench(plan_inside(experiment, task.data_dir.absolute(), 0).workbench())
+    needs_data = task.name != NO_DATA_NEEDED
     run_id = draw_run_id()
-    plan = plan_inside(experiment, DATA if needs_data else experiment.task.data_dir, run_id)
+    plan = plan_inside(experiment, DATA if needs_data else task.data_dir, run_id)
     with made(f"-o {folder}", "nothing is overwritten"):
         folder.mkdir(parents=True)
     names = [HUB, SERVER_NAME, CONDUCTOR_NAME]
@@ -126,13 +137,15 @@ def plan_cluster(
         name=re.sub(r"[^a-z0-9]+", "-", experiment.name.lower()).strip("-")[:40],
         devices=experiment.devices.count,
         images={one: f"{registry}{image_name(one, tag)}" for one in Target},
-        data_dir=experiment.task.data_dir.absolute() if needs_data else None,
+        data_dir=task.data_dir.absolute() if needs_data else None,
         files={path.name: path.read_bytes() for path in sorted((folder / "config").iterdir())},
         trust=trust,
     )
 
 
 def _check(experiment: Experiment) -> None:
+    check_one_task(experiment, "a cluster")
+    check_same_processors(experiment.method, "a cluster")
     check_one_machine(experiment.method)
     check_one_emulator(experiment.method.pieces(), "a cluster")
     if isinstance(experiment.radio, TimelineConfig):
@@ -165,7 +178,7 @@ def _server_trust() -> ServerTrust:
     )
 
 
-def _server(plan: RunPlan, bench: Workbench) -> BaseModel:
+def _server(plan: RunPlan, bench: "Workbench") -> BaseModel:
     server = plan.server(
         dimension=bench.model.dimension, layout_hash=bench.layout_hash, layers=bench.layers
     )

@@ -92,7 +92,7 @@ def _devices(record: RunRecord, timeline: Timeline, config: ContactConfig) -> di
                 substitute=pieces.substitute,
             ),
             contact=config,
-            training=experiment.training,
+            training=experiment.first.training,
             dimension=dimension,
             layers=_layers(seen),
             takes_part=pieces.cut_updates in ("keep", "substitute"),

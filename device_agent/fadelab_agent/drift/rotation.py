@@ -43,12 +43,12 @@ def rotated(data: TaskData, rotation_deg: float) -> TaskData:
     """Return a task whose pictures are turned; it shares the samples' memory.
 
     Raises:
-        DataSetError: if the task has no pictures.
+        DataSetError: if the task has no pictures and they are to be turned.
 
     """
-    if not isinstance(data, PictureData):
-        raise DataSetError(f"{data.name} has no pictures that could turn: drift cannot be rotation")
     if rotation_deg == 0.0:
         return data
+    if not isinstance(data, PictureData):
+        raise DataSetError(f"{data.name} has no pictures that could turn: drift cannot be rotation")
     values = {field.name: getattr(data, field.name) for field in fields(PictureData)}
     return RotatedPictures(**values, rotation_deg=rotation_deg)

@@ -2,6 +2,7 @@
 
 from fadelab_server.aggregation.afl import Afl
 from fadelab_server.aggregation.base import AggregationRule, Contribution, Roster
+from fadelab_server.aggregation.dma_fl import DmaFl
 from fadelab_server.aggregation.fedasync import FedAsync
 from fadelab_server.aggregation.fedavg import FedAvg
 from fadelab_server.aggregation.fedbuff import FedBuff
@@ -10,6 +11,7 @@ from fadelab_server.aggregation.sp_fl import SpFl
 from fadelab_server.config import (
     AflConfig,
     AggregationConfig,
+    DmaFlConfig,
     FedAsyncConfig,
     FedAvgConfig,
     FedBuffConfig,
@@ -21,6 +23,7 @@ __all__ = [
     "Afl",
     "AggregationRule",
     "Contribution",
+    "DmaFl",
     "FedAsync",
     "FedAvg",
     "FedBuff",
@@ -31,7 +34,9 @@ __all__ = [
 ]
 
 
-def build_rule(config: AggregationConfig, dimension: int, *, seed: int = 0) -> AggregationRule:
+def build_rule(  # noqa: PLR0911 -- one for each rule
+    config: AggregationConfig, dimension: int, *, seed: int = 0
+) -> AggregationRule:
     """Return a fresh rule for a model of ``dimension`` parameters, random by the run's ``seed``."""
     match config:
         case FedAvgConfig():
@@ -46,3 +51,5 @@ def build_rule(config: AggregationConfig, dimension: int, *, seed: int = 0) -> A
             return FedBuff(config, dimension)
         case SpFlConfig():
             return SpFl(config, dimension, seed)
+        case DmaFlConfig():
+            return DmaFl(config)

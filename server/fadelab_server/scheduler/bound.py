@@ -101,16 +101,21 @@ class BoundTerms:
     """(f)."""
 
     @property
+    def each(self) -> tuple[float, float, float, float, float, float]:
+        """Return (a) to (f)."""
+        return (
+            self.initial_error,
+            self.dissimilarity,
+            self.minibatch_noise,
+            self.local_drift,
+            self.staleness,
+            self.concept_drift,
+        )
+
+    @property
     def total(self) -> float:
         """Return the bound."""
-        return (
-            self.initial_error
-            + self.dissimilarity
-            + self.minibatch_noise
-            + self.local_drift
-            + self.staleness
-            + self.concept_drift
-        )
+        return sum(self.each)
 
 
 def sampling_noise(*, batch_size: F64, samples: F64, variability: float, data_variance: F64) -> F64:

@@ -1,7 +1,7 @@
 """Events of the schedule as lines of the event log, and back.
 
 A line is what :class:`fadelab_proto.events.EventLog` writes: ``event`` is one of ``schedule_received``,
-``schedule_uploaded`` and ``schedule_abandoned``, ``t_s`` the emulated time, ``task`` the task's number.
+``schedule_uploaded`` and ``schedule_abandoned``, ``t_s`` the emulated time, ``task`` the task's name or number.
 Numbers survive the way through JSON exactly.
 """
 
@@ -20,7 +20,7 @@ from fadelab_server.scheduler.event_log import (
 RECEIVED, UPLOADED, ABANDONED = "schedule_received", "schedule_uploaded", "schedule_abandoned"
 
 
-def task_log_of(lines: Iterable[Mapping[str, Value]], *, task: int, devices: int) -> TaskLog:
+def task_log_of(lines: Iterable[Mapping[str, Value]], *, task: str | int, devices: int) -> TaskLog:
     """Return the schedule of one task; lines of other events and tasks are passed over.
 
     Raises:
