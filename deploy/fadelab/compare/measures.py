@@ -127,6 +127,8 @@ _COST = False
 """Less of it is better."""
 
 _JOULES = "joules of the task"
+TASK_ENERGY = "task_energy"
+"""What one task has cost, whatever is spent on others."""
 _QUALITIES = ("final", "best", "mean", "at", "at_energy")
 """What has the metric's own unit, and so a mean over tasks that share a metric."""
 _ALL_TASKS = "all"
@@ -141,7 +143,7 @@ _LEARNED = {
     "bytes_to": _Learned("uplink wire bytes to {metric} {x:g}", "MB", _COST, _bytes_to, _TARGET),
     "energy_to": _Learned("the task's energy to {metric} {x:g}", "J", _COST, _energy_to, _TARGET),
     "at_energy": _Learned("{metric} for {x:g} J", "", None, _at_energy, _JOULES),
-    "task_energy": _Learned("the task's energy", "J", _COST, _task_energy),
+    TASK_ENERGY: _Learned("the task's energy", "J", _COST, _task_energy),
     "task_staleness": _Learned("the task's largest staleness", "versions", _COST, _task_staleness),
     "task_payload": _Learned("the task's uplink payload", "MB", _COST, _task_payload),
     "versions": _Learned("versions published", "", None, _versions),
@@ -221,11 +223,11 @@ _RUN = (
 ALWAYS = ("wire_up", "wire_down", "energy", "staleness", "staleness_s", "uploads", "wall")
 """The measures that every comparison shows besides those that were asked for."""
 
-IF_KNOWN = ("energy_modelled", "energy_metered", "staleness_max", "overruns")
+IF_KNOWN = ("energy_modelled", "energy_metered", TASK_ENERGY, "staleness_max", "overruns")
 """Those that it shows as well where devices report local periods."""
 
 ENERGIES = ("energy_metered", "energy")
-"""What quality is held against: the first of these that runs have."""
+"""What quality is held against: the first of these that runs have; of one of several tasks, its own."""
 
 
 def is_quality(key: str) -> bool:
