@@ -144,6 +144,18 @@ def test_staleness_and_energy_stay_within_their_limits(even: Run) -> None:
     assert (even.spent_j.sum(axis=1) > 0.5 * even.budget_j).all()
 
 
+@pytest.mark.parametrize("likely", [1e-9, 1.0, 400.0, 1e6])
+@pytest.mark.parametrize("budget_j", [0.1, 0.5, 5.0])
+def test_where_the_search_for_a_price_begins_changes_little(likely: float, budget_j: float) -> None:
+    outlook = Run(budget_j=budget_j).outlook(0)
+    plain = plan_device(outlook)
+    for one, other in zip(plain, plan_device(replace(outlook, likely_price=likely)), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert other.length_s == pytest.approx(one.length_s, rel=0.05)
+            assert other.cost == pytest.approx(one.cost, rel=0.05)
+
+
 def test_importance_moves_aggregations_steps_and_energy(even: Run) -> None:
     first = Run(importance=(30.0, 1.0)).to_the_end()
     assert first.versions(0) > even.versions(0)

@@ -25,6 +25,8 @@ class Purse:
     """What one device has spent, and has been told to spend."""
 
     spent_j: float = 0.0
+    price: float = 0.0
+    """Of a watt, when the device was planned last."""
     committed_j: dict[int, float] = field(default_factory=dict)
     """By task, what the present period is planned to cost."""
 
@@ -123,12 +125,14 @@ class Planner:
                 window_s=self._config.window_s,
                 left_s=left_s,
                 left_j=left_j,
+                likely_price=purse.price,
             )
             # It takes some milliseconds, and others ask meanwhile.
             found = (await asyncio.to_thread(plan_device, outlook))[every.index(task)]
             if found is None:
                 return None
             planned = found
+            purse.price = found.price
         purse.committed_j[task] = planned.energy_j
         return planned
 
