@@ -25,6 +25,7 @@ from fadelab.compare.rows import main_table, run_table, verdict
 from fadelab.compare.schema import Comparison, DifferenceResult, Group
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
+from fadelab.results.sp_fl_schema import ClassArrivals, SpFlRounds
 
 NOT_VALID = {"valid": False, "invalid_reasons": ["Link updates were late."]}
 FINAL = {"dense": [0.6, 0.7, 0.65], "half": [0.8, 0.8, 0.7]}
@@ -200,6 +201,23 @@ def test_costs_are_those_of_the_summary() -> None:
         sum(total.staleness.versions) / len(total.staleness.versions)
     )
     assert (values["uploads"], values["wall"]) == (total.updates.complete, 64.2)
+
+
+def test_what_arrived_of_signs_and_moduli_can_be_compared() -> None:
+    arrived = ClassArrivals(packets=8, predicted=0.875, empirical=0.75, carried=0.5)
+    rounds = SpFlRounds(
+        loss="deadline", rounds=1, updates=8, both=0, signs_alone=6, none=2, sign=arrived,
+        modulus=ClassArrivals(packets=0), mean_sign_power=0.5, last_kappa=None,
+    )  # fmt: skip
+    plain = summary_of(CURVE)
+    summary = plain.model_copy(update={"sp_fl": rounds})
+    values = {}
+    for name in ("signs", "signs_predicted", "signs_carried", "moduli"):
+        (measure,) = measures_of(name, summary.tasks)
+        values[name] = measure.of(summary)
+        assert measure.of(plain) is None
+        assert measure.higher_is_better is None
+    assert values == {"signs": 75, "signs_predicted": 87.5, "signs_carried": 50, "moduli": None}
 
 
 def test_every_task_of_a_run_has_its_measures(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.results.period_schema import PeriodJoules
+from fadelab.results.round_schema import RoundPlans
 from fadelab.results.schema import CurvePoint, Summary, TaskResult
 
 _SLACK_S = 0.5
@@ -173,6 +174,17 @@ def _largest(values: Sequence[int]) -> float | None:
     return float(max(values)) if values else None
 
 
+def _arrivals(packet_class: str, which: str, summary: Summary) -> float | None:
+    """Return a share of SP-FL's packets in per cent; moduli are those whose signs arrived."""
+    if summary.sp_fl is None:
+        return None
+    found = summary.sp_fl.sign if packet_class == "sign" else summary.sp_fl.modulus
+    share = {
+        "empirical": found.empirical, "predicted": found.predicted, "carried": found.carried
+    }[which]  # fmt: skip
+    return None if share is None else 100 * share
+
+
 def _mean_of(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
@@ -188,7 +200,91 @@ def _of_run(
     return Measure(key, title, unit, None, higher_is_better, of)
 
 
+def _of_rounds(
+    key: str,
+    title: str,
+    unit: str,
+    of: Callable[[RoundPlans], float | None],
+    *,
+    higher_is_better: bool | None = None,
+) -> Measure:
+    """Return a measure of rounds whose powers the server decided; other runs have none."""
+
+    def of_run(summary: Summary) -> float | None:
+        return None if summary.rounds is None else of(summary.rounds)
+
+    return Measure(key, title, unit, None, higher_is_better, of_run)
+
+
+def _as_planned(rounds: RoundPlans) -> float | None:
+    judged = rounds.slowest_judged
+    return rounds.slowest_as_planned / judged if judged else None
+
+
+_ROUNDS = (
+    _of_rounds(
+        "rounds",
+        "rounds completed",
+        "",
+        lambda rounds: float(rounds.rounds_ended),
+        higher_is_better=True,
+    ),
+    _of_rounds("planned_s", "planned time of all rounds", "s", lambda rounds: rounds.planned_s),
+    _of_rounds("planned_j", "planned energy of all rounds", "J", lambda rounds: rounds.planned_j),
+    _of_rounds("measured_s", "measured time of all rounds", "s", lambda rounds: rounds.measured_s),
+    _of_rounds(
+        "measured_j", "measured energy of all rounds", "J", lambda rounds: rounds.measured_j
+    ),
+    _of_rounds(
+        "energy_ends",
+        "share of runs that the energy budget ended",
+        "",
+        lambda rounds: float(rounds.spent_budget == "energy"),
+    ),
+    _of_rounds(
+        "latency_ends",
+        "share of runs that the latency budget ended",
+        "",
+        lambda rounds: float(rounds.spent_budget == "latency"),
+    ),
+    _of_rounds(
+        "upload_ratio",
+        "measured over planned latency of long uploads, median",
+        "",
+        lambda rounds: rounds.median_ratio_of_long,
+    ),
+    _of_rounds(
+        "straggler",
+        "share of rounds whose slowest device was the planned one",
+        "",
+        _as_planned,
+        higher_is_better=True,
+    ),
+    _of_rounds(
+        "silenced",
+        "updates without power",
+        "",
+        lambda rounds: float(rounds.silenced),
+        higher_is_better=False,
+    ),
+    _of_rounds(
+        "nominal_share",
+        "update bits over full precision",
+        "",
+        lambda rounds: rounds.nominal_share,
+        higher_is_better=False,
+    ),
+    _of_rounds(
+        "wire_share",
+        "uplink wire bytes over full precision",
+        "",
+        lambda rounds: rounds.wire_share,
+        higher_is_better=False,
+    ),
+)
+
 _RUN = (
+    *_ROUNDS,
     _of_run("wire_up", "uplink on the wire", "MB", lambda s: s.total.bytes.up.wire / 1e6),
     _of_run("wire_down", "downlink on the wire", "MB", lambda s: s.total.bytes.down.wire / 1e6),
     _of_run("payload_up", "uplink payload", "MB", lambda s: s.total.bytes.up.payload / 1e6),
@@ -218,6 +314,21 @@ _RUN = (
         higher_is_better=None,
     ),
     _of_run("wall", "wall time", "s", lambda s: s.wall_s, higher_is_better=None),
+    *(
+        _of_run(
+            f"{name}_{which}" if which != "empirical" else name,
+            f"{name} that {words}",
+            "%",
+            partial(_arrivals, packet_class, which),
+            higher_is_better=None,
+        )
+        for name, packet_class in (("signs", "sign"), ("moduli", "modulus"))
+        for which, words in (
+            ("empirical", "arrived"),
+            ("predicted", "were to arrive by prediction"),
+            ("carried", "links' rates suffice for"),
+        )
+    ),
 )
 
 ALWAYS = ("wire_up", "wire_down", "energy", "staleness", "staleness_s", "uploads", "wall")

@@ -81,7 +81,7 @@ def compute_summary(run_dir: Path) -> Summary:
         ),
         contacts=contact_use(record),
         sp_fl=sp_fl_rounds(record),
-        rounds=round_plans(record),
+        rounds=round_plans(record, total.bytes.up.wire),
         periods=periods,
         twin=formula_twin(record),
     )

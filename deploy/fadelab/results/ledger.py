@@ -24,6 +24,7 @@ from fadelab_proto.tcp_info import NOTHING_SENT
 Direction = Literal["up", "down"]
 
 ETHERNET_BYTES = 14
+FULL_FRAME_BYTES = 1514
 DATAGRAM_HEADER_BYTES = 20 + 8
 """Headers of IPv4 (RFC 791) and UDP (RFC 768)."""
 
@@ -238,6 +239,7 @@ def direction_bytes(
         wire=counted("wire_bytes"),
         device_end=counted("device_end_bytes"),
         waiting=counted("waiting_bytes"),
+        overflowed=FULL_FRAME_BYTES * counted("overflowed_packets"),
         payload=payload,
         packet_headers=headers,
         framing=counted("tcp_bytes") - again - in_stream if seen else 0,
@@ -252,7 +254,7 @@ def direction_bytes(
 def add_bytes(directions: Iterable[DirectionBytes]) -> DirectionBytes:
     """Return the sum of several links' bytes."""
     found = list(directions)
-    names = (*_PARTS, "waiting", "wire", "device_end")
+    names = (*_PARTS, "waiting", "overflowed", "wire", "device_end")
     return _balanced(**{name: sum(getattr(each, name) for each in found) for name in names})
 
 
@@ -267,11 +269,14 @@ def add_ledgers(ledgers: Iterable[ByteLedger]) -> ByteLedger:
     )
 
 
-def _balanced(*, wire: int, device_end: int, waiting: int, **parts: int) -> DirectionBytes:
-    residual = wire - (sum(parts.values()) - waiting)
+def _balanced(
+    *, wire: int, device_end: int, waiting: int, overflowed: int, **parts: int
+) -> DirectionBytes:
+    residual = wire - (sum(parts.values()) - waiting - overflowed)
     return DirectionBytes(
         **parts,
         waiting=waiting,
+        overflowed=overflowed,
         residual=residual,
         residual_percent=round(100 * residual / wire, 4) if wire else None,
         wire=wire,

@@ -106,7 +106,7 @@ class TaskResult(StrictModel):
 class DirectionBytes(StrictModel):
     """Where the bytes of one direction went.
 
-    Everything down to ``probes``, less ``waiting`` and with ``residual``, adds up to ``wire``.
+    All down to ``probes``, less ``waiting`` and ``overflowed``, with ``residual`` adds up to ``wire``.
     """
 
     payload: int = Field(
@@ -129,9 +129,12 @@ class DirectionBytes(StrictModel):
     waiting: int = Field(
         description="Counted above but not on the wire: what waited at the shaper at the end."
     )
+    overflowed: int = Field(
+        0, description="The same: frames that found its queue full, each taken for a full one."
+    )
     residual: int = Field(
         description="What is left of the wire bytes: options of selective acknowledgements, resets, "
-        "ICMP, and (negative) what a full queue or an interface that was down has dropped."
+        "ICMP, and (negative) what an interface that was down has dropped."
     )
     residual_percent: float | None = Field(
         description="Residual over wire; null if nothing crossed the link."
@@ -204,6 +207,7 @@ class ClassTraffic(StrictModel):
     name: str = Field(description="As in the experiment's radio.classes; 'default' is the rest.")
     packets: int
     bytes: int = Field(description="Layer-2 bytes.")
+    overflowed: int | None = Field(None, description="Packets besides that found the queue full.")
 
 
 class LinkFidelity(StrictModel):
