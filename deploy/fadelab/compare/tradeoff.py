@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from fadelab.compare.measures import ENERGIES, TASK_ENERGY, is_quality
+from fadelab.compare.learned import TASK_ENERGY
+from fadelab.compare.measures import ENERGIES, is_quality
 from fadelab.compare.rows import (
     Field,
     Table,
