@@ -172,10 +172,11 @@ def _found(
 
 
 def _work(experiment: Experiment) -> WorkbenchConfig:
+    first = experiment.first
     return WorkbenchConfig(
-        task=experiment.first.task,
-        partition=experiment.partition,
-        training=experiment.training,
+        task=first.task,
+        partition=first.partition,
+        training=first.training,
         devices=experiment.devices.count,
         seed=experiment.seed,
     )
