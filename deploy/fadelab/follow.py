@@ -3,19 +3,19 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
 from fadelab.conduct import local_channel
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.plan import RunPlan
-from fadelab.results.compute import compute_summary
-from fadelab.results.manifest_links import complete_manifest
-from fadelab.results.schema import Summary
+from fadelab_proto import collector, radio_pb2, radio_pb2_grpc
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
-from fadelab_proto import radio_pb2, radio_pb2_grpc
+
+if TYPE_CHECKING:
+    from fadelab.results.schema import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Finished:
     """A run that has ended, well or not."""
 
     run_dir: Path
-    summary: Summary
+    summary: "Summary"
     failure: FadelabError | None
 
     @property
@@ -54,10 +54,13 @@ class Observer(Protocol):
         ...
 
 
-def finish(run_dir: Path) -> Summary:
+def finish(run_dir: Path) -> "Summary":
     """Compute and write ``summary.json`` and ``report.html`` of a run directory."""
-    # matplotlib takes half a second to import; only now is it needed.
-    from fadelab.report.from_record import report_run  # noqa: PLC0415
+    with collector.importing():
+        # They take a second to import, which no run has to wait for before it begins.
+        from fadelab.report.from_record import report_run  # noqa: PLC0415
+        from fadelab.results.compute import compute_summary  # noqa: PLC0415
+        from fadelab.results.manifest_links import complete_manifest  # noqa: PLC0415
 
     complete_manifest(run_dir)
     summary = compute_summary(run_dir)

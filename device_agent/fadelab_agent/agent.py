@@ -307,7 +307,7 @@ class Agent:
         )
         lock = asyncio.Lock()
         stall_s = config.stall_s
-        memory = _memory(config)
+        memory = memory_kind(config)
 
         def loop(work: TaskWork) -> TaskLoop:
             owner = Owner(
@@ -354,7 +354,7 @@ class Agent:
                 if config.reports_updates
                 else None
             )
-            return TrainerLoop(terms, parts, lazy=_lazy(config, work, log), reports=reports)
+            return TrainerLoop(terms, parts, lazy=lazy_upload(config, work, log), reports=reports)
 
         return [loop(work) for work in self._works]
 
@@ -396,7 +396,8 @@ class Agent:
         )
 
 
-def _memory(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | NoMemory]:
+def memory_kind(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | NoMemory]:
+    """Return what remembers what a device did not send."""
     if config.innovation is not None:
         return InnovationMemory
     return ErrorMemory if config.error_memory else NoMemory
@@ -420,7 +421,8 @@ def _period_loop(
     )
 
 
-def _lazy(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:
+def lazy_upload(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:
+    """Return what decides which updates a device sends; None if it sends all."""
     if config.innovation is None:
         return None
     return LazyUpload(config.innovation.build(), task=work.name, log=log)

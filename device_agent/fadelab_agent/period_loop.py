@@ -213,12 +213,13 @@ class PeriodLoop:
 
     async def _upload(self, period: _Period, model: Model, outcome: PeriodOutcome) -> None:
         self._stage("uplink")
-        begun_s, open_s = self._clock.now_s(), self._radio.open_s()
         codec = self._decide(outcome.trained.delta)
         encoding = self._delivery.encode(codec, outcome.trained.delta, self._update_number)
         prepared = await self._delivery.prepare(
             encoding, update_id=self._update_number, base_version=model.version
         )
+        # Nothing was on the air so far.
+        begun_s, open_s = self._clock.now_s(), self._radio.open_s()
         try:
             await self._delivery.deliver(prepared, UploadOutcome())
         finally:

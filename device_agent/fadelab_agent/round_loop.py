@@ -64,6 +64,8 @@ class RoundLoop(TrainerLoop):
         fetched_s: float,
     ) -> pb.UploadStatus.ValueType:
         await self._radio.contact()
+        # What broke off the last round is to be mended before the time of this one runs.
+        self._ways.connect()
         waiting = with_signs(waiting, self._draws())
         codec = self._decide(waiting, fetched_s)
         encoding = self._delivery.encode(codec, waiting, self._update_number)

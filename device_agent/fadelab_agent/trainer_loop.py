@@ -153,6 +153,7 @@ class TrainerLoop:
             numbers={
                 "bits": encoding.nominal_bits,
                 "wire_bits": wire_bits(encoding),
+                "entries": self._work.dimension,
                 "compute_s": compute_time_s(compute, steps=steps, batch_size=size),
                 "compute_j": compute_energy_j(compute, steps=steps, batch_size=size),
             },

@@ -77,6 +77,7 @@ class UploadWays:
             )
             for dscp, channel in channels.items()
         }
+        self._channels = dict(channels)
         self._whole_calls: dict[int, WholeCall] = {
             dscp: channel.unary_unary(
                 _UPLOAD_WHOLE, response_deserializer=pb.UploadReply.FromString
@@ -100,6 +101,11 @@ class UploadWays:
     def marks(self) -> tuple[int, ...]:
         """The DSCPs of connections that packet classes have to themselves."""
         return tuple(dscp for dscp in self._calls if dscp)
+
+    def connect(self) -> None:
+        """Have connections made that are not there yet; never waits."""
+        for channel in self._channels.values():
+            channel.get_state(try_to_connect=True)
 
     def pace(self, rates_bps: Mapping[int, float]) -> None:
         """Keep datagrams of these classes to layer-2 rates from now on; 0 is the link's own."""

@@ -22,7 +22,21 @@ def wire_bits(encoding: Encoding) -> int:
     """
     if not encoding.chunks:
         return 0
-    stream = _OPENING_BYTES + sum(
-        len(chunk.payload) + HEADER_BYTES + _MESSAGE_BYTES for chunk in encoding.chunks
-    )
+    return _stream_bits(sum(len(chunk.payload) for chunk in encoding.chunks), len(encoding.chunks))
+
+
+def full_precision_wire_bits(entries: int, *, max_payload_bytes: int) -> int:
+    """Return the layer-2 bits of an update whose entries have 32 bits each.
+
+    Args:
+        entries: of the model.
+        max_payload_bytes: of a packet.
+
+    """
+    packets = math.ceil(entries / (max_payload_bytes // 4))
+    return _stream_bits(4 * entries, packets)
+
+
+def _stream_bits(payload_bytes: int, packets: int) -> int:
+    stream = _OPENING_BYTES + payload_bytes + packets * (HEADER_BYTES + _MESSAGE_BYTES)
     return 8 * (stream + _FRAME_BYTES * math.ceil(stream / _SEGMENT_BYTES))

@@ -91,6 +91,8 @@ class ByteWatch:
         """Return each device's account in fields of its ``link_account`` event."""
         ends = self._device_ends() - self._before
         waiting = self._backend.waiting_bytes()
+        now, before = self._backend.class_counters(), self._classes_before
+        overflowed = (now.overflowed_packets - before.overflowed_packets).sum(axis=1)
         probes = np.zeros(len(ends), dtype=np.int64)
         if self._delay_watch is not None:
             probes = self._delay_watch.sent_bytes
@@ -103,6 +105,7 @@ class ByteWatch:
                     f"{direction}_device_end_bytes": int(ends[device, way]),
                     f"{direction}_waiting_bytes": int(waiting[way, device]),
                     f"{direction}_probe_bytes": int(probes[device]),
+                    f"{direction}_overflowed_packets": int(overflowed[way, device]),
                 }
             found.append(fields)
         if self._tcp is not None:
@@ -111,18 +114,23 @@ class ByteWatch:
         return found
 
     def by_class(self) -> list[dict[str, list[int]]]:
-        """Return for each device what the queues of its packet classes have sent, in their order.
+        """Return for each device what the queues of its packet classes have done, in their order.
 
         The default class is the first one. Packets that are then lost on the air count.
         """
         now, before = self._backend.class_counters(), self._classes_before
         sizes = now.sent_bytes - before.sent_bytes
         counts = now.sent_packets - before.sent_packets
+        overflowed = now.overflowed_packets - before.overflowed_packets
         return [
             {
                 f"{direction}_class_{name}": found[way, :, device].tolist()
                 for way, direction in enumerate(("up", "down"))
-                for name, found in (("bytes", sizes), ("packets", counts))
+                for name, found in (
+                    ("bytes", sizes),
+                    ("packets", counts),
+                    ("overflowed", overflowed),
+                )
             }
             for device in range(sizes.shape[2])
         ]

@@ -1026,6 +1026,8 @@ class TaskStatus(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
+    LARGEST_STALENESS_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the task."""
     version: _builtins.int
@@ -1040,6 +1042,10 @@ class TaskStatus(_message.Message):
     """The validator's metric."""
     updates: _builtins.int
     """Updates taken so far."""
+    largest_staleness: _builtins.int
+    """Largest staleness of an update taken so far, in versions."""
+    bound: _builtins.float
+    """Convergence bound after the last aggregation; absent where none is computed or it is infinite."""
     def __init__(
         self,
         *,
@@ -1050,12 +1056,16 @@ class TaskStatus(_message.Message):
         loss: _builtins.float = ...,
         metric: _builtins.float = ...,
         updates: _builtins.int = ...,
+        largest_staleness: _builtins.int = ...,
+        bound: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "metric", b"metric", "name", b"name", "updates", b"updates", "validated", b"validated", "validated_version", b"validated_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound", "largest_staleness", b"largest_staleness", "loss", b"loss", "metric", b"metric", "name", b"name", "updates", b"updates", "validated", b"validated", "validated_version", b"validated_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__bound: _TypeAlias = _typing.Literal["bound"]  # noqa: Y015
+    _WhichOneofArgType__bound: _TypeAlias = _typing.Literal["_bound", b"_bound"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bound) -> _WhichOneofReturnType__bound | None: ...
 
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 

@@ -69,7 +69,7 @@ class Federation:
         self.desk = build_desk(
             config,
             self.tasks[0],
-            self.uploads,
+            self.keeper,
             clock=clock,
             log=log,
             stop=self.stop,
@@ -293,9 +293,10 @@ class Federation:
                 raise
             now = self.clock.now_s()
             applied = task.commit(assembly, vector, now)
-            end = self.keeper.decide(AppliedRecord(index, device, update_id, now))
+            arrived_s = assembly.timer.last_s or now
+            end = self.keeper.decide(AppliedRecord(index, device, update_id, now, arrived_s))
             self._log_upload("upload_complete", index, assembly, applied)
-            self.desk.finished(device, assembly.timer.last_s or now)
+            self.desk.finished(device, arrived_s)
             self.periods.aggregated(index, device, applied.published)
             if self.keeper.snapshot_due():
                 self._keep(asyncio.create_task(self._snapshot()))
@@ -465,6 +466,7 @@ class Federation:
         if self.keeper.start_mono_s is not None:
             self.start(self.keeper.start_mono_s)
         self._stop_at_limit()
+        self.desk.resume()
 
 
 def _finite(value: float) -> float | None:

@@ -13,6 +13,7 @@ from fadelab_server.journal.records import (
     Applied,
     Base,
     Dropped,
+    Granted,
     Kind,
     RosterChanged,
     RoundEnded,
@@ -20,6 +21,7 @@ from fadelab_server.journal.records import (
     decode_decision,
 )
 from fadelab_server.model_store import Version
+from fadelab_server.rounds.book import RoundBook
 from fadelab_server.task_state import TaskState
 
 
@@ -30,6 +32,7 @@ class Replay:
         config: the server's.
         tasks: their states, as the snapshot has them; changed.
         read: reads packets back from the journal.
+        book: of rounds whose powers the server decides; changed.
         decided_until: decisions before this position are in the snapshot already.
 
     """
@@ -40,6 +43,7 @@ class Replay:
         tasks: Sequence[TaskState],
         read: Callable[[int, int], bytes],
         *,
+        book: RoundBook,
         decided_until: int,
     ) -> None:
         self.start_mono_s: float | None = None
@@ -48,6 +52,7 @@ class Replay:
         self._config = config
         self._tasks = tasks
         self._read = read
+        self._book = book
         self._decided_until = decided_until
         self._memory_bytes = 0
         self._pending: dict[tuple[int, int, int], UpdateAssembly] = {}
@@ -86,6 +91,8 @@ class Replay:
             case Kind.ROUND_ENDED if not decided:
                 ended = decode_decision(RoundEnded, record.body)
                 self._tasks[ended.task].end_round(ended.now_s)
+            case Kind.GRANTED if not decided:
+                self._book.granted(decode_decision(Granted, record.body))
 
     def unfinished(self) -> dict[tuple[int, int], UpdateAssembly]:
         """Return by task and device the update that was being received at the end."""
@@ -131,6 +138,7 @@ class Replay:
             )
         task = self._tasks[applied.task]
         task.commit(assembly, task.combine(assembly, self._read), applied.now_s)
+        self._book.uploaded(applied.device, applied.arrived_s)
 
     def _forget(self, task: int, device: int, update_id: int) -> UpdateAssembly | None:
         assembly = self._pending.pop((task, device, update_id), None)

@@ -126,7 +126,7 @@ class RoundDesk:
             finally:
                 # The version that ends the run ends this, too: its round is told of all the same.
                 if decision is not None and self._task.store.newest.number > present.version:
-                    self._log(present.version, decision)
+                    self._log(present.version, decision, opened)
         except (CellError, CheckpointError) as error:
             self._federation.stop(str(error))
 
@@ -152,7 +152,7 @@ class RoundDesk:
 
     def _links(self, channels: Channels, devices: list[int]) -> PacketLinks:
         config = self._config
-        sign_bits, modulus_bits = self._wire_bits()
+        sign_bits, modulus_bits = self._timed_bits()
         return PacketLinks(
             noise_per_hz=channels.noise_per_hz[devices],
             bandwidth_hz=channels.bandwidth_hz,
@@ -173,6 +173,14 @@ class RoundDesk:
         config, dimension = self._config, self._task.spec.dimension
         moduli = config.modulus_bits * dimension + _SCALE_BITS
         return config.wire_factor * dimension, config.wire_factor * moduli
+
+    def _timed_bits(self) -> tuple[float, float]:
+        """Return the bits of both classes that have to pass at the classes' rates in time."""
+        sign_bits, modulus_bits = self._wire_bits()
+        if self._config.loss != "deadline":
+            return sign_bits, modulus_bits
+        ahead_bits = 8 * self._config.ahead_bytes
+        return max(1.0, sign_bits - ahead_bits), max(1.0, modulus_bits - ahead_bits)
 
     async def _open(self, present: _Round, decision: RoundDecision) -> None:
         config = self._config
@@ -221,15 +229,20 @@ class RoundDesk:
         while self._task.store.newest.number <= version:
             seen = await self._federation.changed.changed_since(seen)
 
-    def _log(self, version: int, decision: RoundDecision) -> None:
+    def _log(self, version: int, decision: RoundDecision, opened: _Opened) -> None:
         arrivals = self.rule.last_arrivals
         seen = [arrivals[device] for device in decision.devices]
         kappa = self.rule.kappa.value
+        sign_bits, modulus_bits = self._timed_bits()
         self._federation.log.write(
             "sp_fl_round",
             task=self._task.spec.name,
             version=version,
             loss=self._config.loss,
+            begin_mono_s=opened.begin_s,
+            end_mono_s=opened.end_s if math.isfinite(opened.end_s) else None,
+            sign_bits=sign_bits,
+            modulus_bits=modulus_bits,
             devices=list(decision.devices),
             power=_rounded(decision.shares.power),
             band=_rounded(decision.shares.band),

@@ -249,12 +249,19 @@ class OperatorService(pb_grpc.OperatorServicer):
             loss=0 if reading is None else reading.loss,
             metric=0 if reading is None else reading.metric,
             updates=task.updates,
+            largest_staleness=task.largest_staleness,
+            bound=task.bound,
         )
 
     def _device_status(self, session: Session) -> pb.DeviceStatus:
-        index = min(session.samples)
-        task = self._federation.tasks[index]
-        upload = self._federation.uploads.get((index, session.device))
+        tasks = [self._federation.tasks[index] for index in sorted(session.samples)]
+        under_way = [
+            upload
+            for index in sorted(session.samples)
+            if (upload := self._federation.uploads.get((index, session.device))) is not None
+        ]
+        # Of several uploads at a time, the first task's stands for all.
+        upload = under_way[0] if under_way else None
         return pb.DeviceStatus(
             device=session.device,
             joined=session.streams > 0,
@@ -264,6 +271,6 @@ class OperatorService(pb_grpc.OperatorServicer):
             bytes_left=(
                 0 if upload is None else upload.header.payload_bytes - upload.payload_bytes
             ),
-            staleness=task.last_staleness.get(session.device, 0),
-            updates=task.updates_by_device.get(session.device, 0),
+            staleness=max(task.last_staleness.get(session.device, 0) for task in tasks),
+            updates=sum(task.updates_by_device.get(session.device, 0) for task in tasks),
         )

@@ -117,6 +117,13 @@ class SpFlSettings(StrictModel):
         description="Bytes on the wire over bytes of payload: the headers of TCP/IP, Ethernet and "
         "gRPC. Used for predictions and the allocation.",
     )
+    ahead_bytes: int = Field(
+        1514,
+        ge=0,
+        description="With loss deadline: bytes of a class that do not take time at its rate. A link's "
+        "shaper lets two full frames through at once after a pause; what calls and connections cost "
+        "beside wire_factor is less than one.",
+    )
     kappa: float | None = Field(
         None,
         gt=0,

@@ -18,6 +18,7 @@ from fadelab_server.journal.records import (
     Base,
     Decision,
     Dropped,
+    Granted,
     Kind,
     RosterChanged,
     RoundEnded,
@@ -28,6 +29,8 @@ from fadelab_server.journal.records import (
 from fadelab_server.journal.segments import FRAME_BYTES, segment_path, segment_starts
 from fadelab_server.model_store import Version
 from fadelab_server.replaying import Replay
+from fadelab_server.rounds.book import RoundBook
+from fadelab_server.rounds.config import BudgetConfig
 from fadelab_server.task_state import TaskState
 
 _KINDS: dict[type[Decision], Kind] = {
@@ -37,6 +40,7 @@ _KINDS: dict[type[Decision], Kind] = {
     Started: Kind.STARTED,
     Allotted: Kind.ALLOTTED,
     RoundEnded: Kind.ROUND_ENDED,
+    Granted: Kind.GRANTED,
 }
 _SNAPSHOT_EVERY = 8
 """Times the size of a snapshot that the journal may grow before the next one."""
@@ -58,6 +62,9 @@ class StateKeeper:
         self.uploads: dict[tuple[int, int], UpdateAssembly] = {}
         """Unfinished updates by task index and device: one at a time for each pair."""
         self.start_mono_s: float | None = None
+        allocation = config.allocation
+        self.book = RoundBook(BudgetConfig() if allocation is None else allocation.budget)
+        """What rounds cost whose powers this server decides."""
         self.memory_bytes = 0
         """What unfinished updates hold outside the journal."""
         self._config = config
@@ -201,6 +208,7 @@ class StateKeeper:
             "start_mono_s": self.start_mono_s,
             "journal": end,
             "tasks": metas,
+            "rounds": self.book.snapshot(),
         }
         return head, arrays
 
@@ -224,7 +232,7 @@ class StateKeeper:
             raise CheckpointError(
                 f"the checkpoint in {directory} lacks a part or holds a wrong one: {error}"
             ) from error
-        again = Replay(self._config, self._tasks, self.read, decided_until=end)
+        again = Replay(self._config, self._tasks, self.read, book=self.book, decided_until=end)
         for record in replay(directory / "journal", intact):
             again.take(record)
         if again.start_mono_s is not None:
@@ -255,6 +263,7 @@ class StateKeeper:
             }
             task.restore(task_meta, own)
             self._note_versions(index, task.store.held())
+        self.book.restore(meta.get("rounds"))
         start, end = meta.get("start_mono_s"), meta["journal"]
         if isinstance(start, float):
             self.start_mono_s = start

@@ -89,6 +89,10 @@ class TaskState:
         self.taken_in_part: dict[int, list[pb.PacketRange]] = {}
         """By device, the packets of its last update that count, if it was taken in part."""
         self.last_staleness: dict[int, int] = {}
+        self.largest_staleness = 0
+        """Of all updates that were taken."""
+        self.bound: float | None = None
+        """Convergence bound after the last aggregation, where a scheduler computes it."""
         self.updates_by_device: dict[int, int] = {}
         self.fetched: dict[int, Version] = {}
         """By device, the version that it downloaded last: its next update builds upon it."""
@@ -183,6 +187,7 @@ class TaskState:
         self.updates += 1
         self.last_update[device] = assembly.header.update_id
         self.last_staleness[device] = staleness
+        self.largest_staleness = max(self.largest_staleness, staleness)
         self.taken_in_part.pop(device, None)
         if not assembly.complete:
             self.taken_in_part[device] = assembly.received.messages()

@@ -210,7 +210,7 @@ def write_device_0(run: RunWriter) -> None:
     )
     for number in range(2):
         run.write("agent-0", 0.5 + number, "trained", compute_j=1.5)
-        run.write("agent-0", 0.5 + number, "plan")
+        run.write("agent-0", 0.5 + number, "plan", task="digits")
         run.write("agent-0", 1.8 + number, "upload_ended", uplink_j=0.25)
     # From 0.75 s to 1.75 s the link is open for half a second: 62 500 bytes fit.
     run.upload(
@@ -252,7 +252,7 @@ def write_device_0(run: RunWriter) -> None:
 def write_device_1(run: RunWriter) -> None:
     run.write("agent-1", 0.5, "trained", compute_j=2.0)
     for number in range(3):
-        run.write("agent-1", 0.6 + number, "plan")
+        run.write("agent-1", 0.6 + number, "plan", task="digits")
     run.upload("upload_partial", 3.0, 1, packets=2, payload_bytes=20_000)
     run.upload("upload_abandoned", 2.0, 1, packets=0, payload_bytes=0)
     run.write("agent-1", 3.05, "agent_stopped", private_mib=None)

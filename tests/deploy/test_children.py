@@ -9,6 +9,7 @@ import pytest
 
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import Channel, Child, Family, exit_code_of, fork_child, how_it_ended
+from fadelab.local.nursery import send_descriptors
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.tasks import DataSetMissing
 from fadelab_emulation.sandbox import Refusal, SandboxError
@@ -124,6 +125,7 @@ def test_sending_to_a_process_that_is_gone_does_not_matter() -> None:
     ours, theirs = Channel.pair()
     theirs.close()
     ours.send(anybody=True)
+    send_descriptors(ours, [0])
     assert ours.drain() == []
     ours.close()
 
@@ -145,6 +147,17 @@ def test_an_early_end_is_reported_in_the_childs_own_words() -> None:
         assert caught.value.code == ExitCode.CHECKPOINT
 
     in_family([fork_child("worker", obedient), fork_child("clerk", fail(error))], scenario)
+
+
+def test_last_words_count_whoever_has_heard_them() -> None:
+    async def scenario(family: Family) -> None:
+        assert await child.channel.receive_async() is not None
+        with pytest.raises(FadelabError, match=r"^clerk: the disk is full$") as caught:
+            await family.unless_one_dies(asyncio.sleep(LONG_S))
+        assert caught.value.code == ExitCode.CHECKPOINT
+
+    child = fork_child("clerk", fail(CheckpointError("the disk is full")))
+    in_family([child], scenario)
 
 
 def test_a_child_that_was_killed_is_named_with_the_signal() -> None:

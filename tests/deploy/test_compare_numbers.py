@@ -25,6 +25,7 @@ from fadelab.compare.rows import main_table, run_table, verdict
 from fadelab.compare.schema import Comparison, DifferenceResult, Group
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import load_experiment
+from fadelab.results.sp_fl_schema import ClassArrivals, SpFlRounds
 
 NOT_VALID = {"valid": False, "invalid_reasons": ["Link updates were late."]}
 FINAL = {"dense": [0.6, 0.7, 0.65], "half": [0.8, 0.8, 0.7]}
@@ -202,15 +203,45 @@ def test_costs_are_those_of_the_summary() -> None:
     assert (values["uploads"], values["wall"]) == (total.updates.complete, 64.2)
 
 
+def test_what_arrived_of_signs_and_moduli_can_be_compared() -> None:
+    arrived = ClassArrivals(packets=8, predicted=0.875, empirical=0.75, carried=0.5)
+    rounds = SpFlRounds(
+        loss="deadline", rounds=1, updates=8, both=0, signs_alone=6, none=2, sign=arrived,
+        modulus=ClassArrivals(packets=0), mean_sign_power=0.5, last_kappa=None,
+    )  # fmt: skip
+    plain = summary_of(CURVE)
+    summary = plain.model_copy(update={"sp_fl": rounds})
+    values = {}
+    for name in ("signs", "signs_predicted", "signs_carried", "moduli"):
+        (measure,) = measures_of(name, summary.tasks)
+        values[name] = measure.of(summary)
+        assert measure.of(plain) is None
+        assert measure.higher_is_better is None
+    assert values == {"signs": 75, "signs_predicted": 87.5, "signs_carried": 50, "moduli": None}
+
+
 def test_every_task_of_a_run_has_its_measures(tmp_path: Path) -> None:
     one, two = summary_of(CURVE), summary_of({0.0: 0.2}, task="mnist")
     both = one.model_copy(update={"tasks": one.tasks | two.tasks})
     write_run(tmp_path / "run", load_experiment(QUICKSTART), both)
     comparison = compared(tmp_path / "run", metrics=["final", "wire_up"])
-    assert comparison.main == ["digits/final", "mnist/final", "wire_up"]
+    assert comparison.main == ["digits/final", "mnist/final", "all/final", "wire_up"]
     mean = comparison.groups[0].results["mnist/final"].mean
     assert mean is not None
     assert mean.mean == 0.2
+    # The mean of 0.2 and of the last value of CURVE.
+    both_tasks = comparison.groups[0].results["all/final"].mean
+    assert both_tasks is not None
+    assert both_tasks.mean == pytest.approx((0.2 + one.tasks["digits"].curve[-1].value) / 2)
+    assert comparison.measures["all/final"].title == "mean of tasks: final accuracy"
+
+
+def test_tasks_of_different_metrics_have_no_mean(tmp_path: Path) -> None:
+    one, two = summary_of(CURVE), summary_of({0.0: 0.2}, task="tracks")
+    metres = two.tasks["tracks"].model_copy(update={"metric": "ADE", "higher_is_better": False})
+    both = one.model_copy(update={"tasks": one.tasks | {"tracks": metres}})
+    write_run(tmp_path / "run", load_experiment(QUICKSTART), both)
+    assert compared(tmp_path / "run").main == ["digits/final", "tracks/final"]
 
 
 @pytest.mark.parametrize(

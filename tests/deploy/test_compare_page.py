@@ -103,8 +103,9 @@ def test_axes_and_differences_are_drawn_where_there_are_any() -> None:
         "accuracy of task digits over emulated time, by variant",
         f"final accuracy against {SPEED}, by variant",
         f"time to accuracy 0.52 against {SPEED}, by variant",
+        "final accuracy against energy, by variant",
     ]
-    assert len(pictures("two axes")) == 7
+    assert len(pictures("two axes")) == 8
     assert "2 more grid points are not drawn" in Outline(page_of("many points")).visible
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.deploy.run_record import RunWriter
 
+from fadelab.results.contact_schema import ContactUse
 from fadelab.results.contacts import contact_use, uploads
 from fadelab.results.mads_checks import Check, MeasuredRun, check_all
 from fadelab.results.record import RunRecord
-from fadelab.results.schema import ContactUse
 
 MADS = {"name": "mads"}
 

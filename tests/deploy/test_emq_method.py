@@ -9,8 +9,10 @@ from pydantic import TypeAdapter
 from tests.deploy.report_outline import text_of
 from tests.deploy.report_runs import change, make_run
 from tests.deploy.run_record import START_S, RunWriter
+from tests.deploy.sweep_runs import summary_of
 
 from fadelab.allocations import check_one_emulator
+from fadelab.compare.measures import measures_of
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import check_experiment, load_experiment
 from fadelab.methods import EmqMethod, MethodConfig, MethodPieces
@@ -20,6 +22,7 @@ from fadelab.results.rounds import round_plans
 from fadelab.sweep.plan import load_plan
 from fadelab_agent.lazy_config import AquilaRuleConfig
 from fadelab_agent.policy import DenseConfig
+from fadelab_agent.wire_size import full_precision_wire_bits
 from fadelab_server.config import FedAvgConfig, LazyConfig
 from fadelab_server.rounds.config import CellFreeAllocationConfig, MinMaxConfig, WmmseConfig
 
@@ -87,6 +90,7 @@ PLAN = {
     "rate_bps": [1e6, 2e6],
     "upload_s": [0.8, 1.0],
     "upload_j": [0.04, 0.1],
+    "entries": 100_000,
     "bits": [7e5, 1.9e6],
     "wire_bits": [8e5, 2e6],
     "round_s": 1.1,
@@ -122,7 +126,7 @@ def planned_run(folder: Path) -> RunRecord:
 
 
 def test_planned_and_measured_stand_side_by_side(tmp_path: Path) -> None:
-    plans = round_plans(planned_run(tmp_path))
+    plans = round_plans(planned_run(tmp_path), 300_000)
     assert plans is not None
     assert plans.stop_reason == "the energy budget of 1 J is spent (planned)"
     first, second = plans.rounds
@@ -139,23 +143,60 @@ def test_planned_and_measured_stand_side_by_side(tmp_path: Path) -> None:
     assert plans.long_uploads == 2
     assert (plans.slowest_judged, plans.slowest_as_planned, plans.silenced) == (1, 0, 1)
     assert (plans.planned_j, plans.measured_j) == (0.2, 0.15)
+    assert (plans.rounds_ended, plans.spent_budget) == (1, None)
+    # Three updates were due: the fourth device had no power.
+    assert plans.nominal_share == pytest.approx((7e5 + 1.9e6 + 7e5) / (3 * 32 * 1e5))
+    full_bits = full_precision_wire_bits(100_000, max_payload_bytes=16384)
+    assert plans.wire_share == pytest.approx(8 * 300_000 / (3 * full_bits))
+    assert plans.largest_rate_drift is None  # no timeline was recorded
 
 
 def test_the_report_shows_every_upload(tmp_path: Path) -> None:
     assert report_rounds(make_run(2)) == ""
-    run = change(make_run(2), rounds=round_plans(planned_run(tmp_path)))
+    run = change(make_run(2), rounds=round_plans(planned_run(tmp_path), 300_000))
     text = text_of(report_rounds(run))
     assert "Rounds planned by power control min_max" in text
     assert "1.5" in text  # measured over planned of device 0
     assert "the energy budget of 1 J is spent (planned)" in text
 
 
+def test_comparisons_count_rounds_and_what_ended_them(tmp_path: Path) -> None:
+    plans = round_plans(planned_run(tmp_path), 300_000)
+    assert plans is not None
+    summary = summary_of({0.0: 0.1}).model_copy(update={"rounds": plans})
+    names = ("rounds", "planned_s", "measured_j", "energy_ends", "straggler", "silenced")
+    values = {}
+    for name in names:
+        (measure,) = measures_of(name, summary.tasks)
+        values[name] = measure.of(summary)
+        assert measure.of(summary_of({0.0: 0.1})) is None
+    assert values == {
+        "rounds": 1,
+        "planned_s": 1.1,
+        "measured_j": 0.15,
+        "energy_ends": 0,
+        "straggler": 0,
+        "silenced": 1,
+    }
+    (ratio,), (share,) = (
+        list(measures_of(name, summary.tasks)) for name in ("upload_ratio", "wire_share")
+    )
+    assert ratio.of(summary) == pytest.approx(1.25)
+    assert (share.of(summary), share.higher_is_better) == (plans.wire_share, False)
+
+
 def test_runs_without_planned_rounds_have_no_such_part(tmp_path: Path) -> None:
     run = RunWriter(tmp_path)
     run.write("server", 0.0, "run_started", start_mono_s=START_S)
-    assert round_plans(RunRecord.load(tmp_path)) is None
+    assert round_plans(RunRecord.load(tmp_path), 0) is None
 
 
 def test_the_sweeps_of_the_examples_are_sound() -> None:
-    assert len(load_plan(QUICK.with_name("sweep-main-pairs.yaml")).runs) == 18
-    assert len(load_plan(QUICK.with_name("sweep-power-control.yaml")).runs) == 630
+    assert len(load_plan(QUICK.with_name("sweep-main-pairs.yaml")).runs) == 3 * 3 * 2 * 5
+    assert len(load_plan(QUICK.with_name("cifar10.yaml")).runs) == 3 * 3 * 2 * 3
+    full = load_plan(QUICK.with_name("sweep-power-control.yaml")).runs
+    assert len(full) == 7 * 11 * 2 * 5
+    # Every quantiser under every power control, with the same optimiser.
+    chosen = {(run.experiment.method.pieces().allocation, run.point) for run in full}
+    assert len(chosen) == 7 * 11 * 2
+    assert {run.experiment.training.optimiser for run in full} == {"adadelta"}

@@ -28,6 +28,7 @@ TCP: Event = {
     "up_tcp_segments": 10,
     "up_tcp_header_bytes": 520,
     "up_waiting_bytes": 1_514,
+    "up_overflowed_packets": 2,
     "up_probe_bytes": 124,
     "up_device_end_bytes": 6_250,
     "up_wire_bytes": 6_250,
@@ -56,6 +57,7 @@ def parts(direction: DirectionBytes) -> int:
         + direction.ethernet
         + direction.probes
         - direction.waiting
+        - direction.overflowed
         + direction.residual
     )
 
@@ -72,8 +74,9 @@ def test_every_byte_has_its_place() -> None:
         ethernet=140,
         probes=124,
         waiting=1_514,
-        residual=6_250 - (5_000 + 160 + 340 + 1_448 + 520 + 140 + 124 - 1_514),
-        residual_percent=0.512,
+        overflowed=2 * 1_514,
+        residual=6_250 - (5_000 + 160 + 340 + 1_448 + 520 + 140 + 124 - 3 * 1_514),
+        residual_percent=48.96,
         wire=6_250,
         device_end=6_250,
     )
@@ -118,8 +121,8 @@ def test_the_sum_of_directions_balances_anew() -> None:
     one = direction_bytes(TCP, "up", [brought(4, 5_000)], NO_DATAGRAMS)
     other = direction_bytes(TCP | {"up_wire_bytes": 7_000}, "up", [brought(4, 5_000)], NO_DATAGRAMS)
     found = add_bytes([one, other])
-    assert found.residual == one.residual + other.residual == 814
-    assert found.residual_percent == pytest.approx(100 * 814 / 13_250, abs=1e-4)
+    assert found.residual == one.residual + other.residual == 814 + 4 * 1_514
+    assert found.residual_percent == pytest.approx(100 * (814 + 4 * 1_514) / 13_250, abs=1e-4)
     assert parts(found) == found.wire == 13_250
 
 

@@ -31,7 +31,7 @@ from fadelab.report.devices import device_table
 from fadelab.report.overview import key_figures
 from fadelab.report.twin import twin
 from fadelab.report.write import build_page, write_report
-from fadelab.results.schema import ContactUse
+from fadelab.results.contact_schema import ContactUse
 
 CASES = {
     "1": lambda: make_run(1),

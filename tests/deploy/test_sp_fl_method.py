@@ -1,5 +1,6 @@
 """SP-FL and its baselines as experiments name them, and what a summary says of rounds."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from fadelab.results.record import RunRecord
 from fadelab.results.sp_fl import sp_fl_rounds
 from fadelab.sweep.plan import load_plan
 from fadelab_agent.policy import FixedCodecConfig
+from fadelab_emulation.schedule import ScheduleReader, ScheduleWriter
+from fadelab_emulation.world import RadioWorld
 from fadelab_proto.codecs.config import SignModulusConfig, SignOnlyConfig
 from fadelab_server.sp_fl_config import RunningMean, SpFlConfig
 
@@ -77,7 +80,7 @@ def test_settings_of_a_baseline_are_checked() -> None:
         method(packets="signs", allocation="equal")
 
 
-@pytest.mark.parametrize("name", ["deadlines.yaml", "modes.yaml"])
+@pytest.mark.parametrize("name", ["deadlines.yaml", "parts.yaml", "modes.yaml", "cifar10.yaml"])
 def test_sweeps_plan_without_a_mistake(name: str) -> None:
     assert len(load_plan(QUICK.parent / name).runs) > 10
 
@@ -111,6 +114,41 @@ def test_arrivals_are_held_against_what_was_predicted() -> None:
     assert found.modulus.packets == 75
     assert found.modulus.empirical == pytest.approx(1 / 3)
     assert found.modulus.inside is False
+
+
+def test_what_links_carry_by_their_rates_is_told_apart_from_what_arrived(tmp_path: Path) -> None:
+    given = ("devices.count=2", "radio.rate.bandwidth_hz=2e5")
+    experiment = load_experiment(QUICK, given)
+    world = RadioWorld(experiment.radio, 2, 1)
+    path, lanes = tmp_path / "links.schedule", experiment.radio.lane_names
+    writer = ScheduleWriter(path, 2, experiment.radio.tick_s, 1, lanes)
+    for _ in range(40):
+        writer.write(world.step())
+    writer.close()
+    schedule = ScheduleReader(path)
+    rate_bps = schedule.lane_rate_bps(1, uplink=True)
+    # From the middle of the third tick to the end of the fifth.
+    bits = float(rate_bps[2:5, 0].astype(float) @ (0.025, 0.05, 0.05))
+    own: dict[tuple[str, str], list[Any]] = {
+        ("server", "run_started"): [{"start_mono_s": 50.0}],
+        ("server", "sp_fl_round"): [
+            round_event([1, 1], [0, 0], 0.5)
+            | {
+                "devices": [0, 1],
+                "begin_mono_s": 50.125,
+                "end_mono_s": 50.25,
+                "sign_bits": factor * bits,
+                "modulus_bits": 1e9,
+            }
+            for factor in (0.999, 1.001)
+        ],
+    }
+    found = sp_fl_rounds(RunRecord({}, experiment, 0.0, own, schedule, None))
+    assert found is not None
+    other = rate_bps[2:5, 1].astype(float) @ (0.025, 0.05, 0.05)
+    assert found.sign.carried == (1 + 2 * (other > bits)) / 4
+    assert found.modulus.carried == 0
+    assert found.sign.empirical == 1
 
 
 def test_without_rounds_nothing_is_claimed() -> None:

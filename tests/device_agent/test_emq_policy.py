@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from fadelab_agent.policy import EmqPolicyConfig, Observation, build_policy
-from fadelab_agent.wire_size import wire_bits
+from fadelab_agent.wire_size import full_precision_wire_bits, wire_bits
 from fadelab_proto.codecs import DenseF32, Encoding
 from fadelab_proto.codecs.emq_fitted import EmqWithinBits, EmqWithinError
 
@@ -54,3 +54,14 @@ def test_an_update_takes_its_bytes_its_headers_and_its_frames() -> None:
     least = 8 * (400_000 + 25 * 40 + 277 * 66)
     assert least < wire_bits(encoding) < 1.005 * least
     assert wire_bits(Encoding((), 0)) == 0
+
+
+@pytest.mark.parametrize("max_payload_bytes", [512, 4099, 16384])
+def test_full_precision_is_what_a_dense_update_takes(max_payload_bytes: int) -> None:
+    encoding = DenseF32().encode(
+        np.ones(7001, dtype=np.float32),
+        max_payload_bytes=max_payload_bytes,
+        generator=np.random.default_rng(0),
+    )
+    full = full_precision_wire_bits(7001, max_payload_bytes=max_payload_bytes)
+    assert full == wire_bits(encoding)

@@ -107,7 +107,35 @@ def test_what_each_packet_class_sent_adds_up_to_the_link(factory: Factory, tmp_p
     assert first["up_class_bytes"] == [DATAGRAM_FRAME_BYTES * n for n in (2, 6, 3)]
     assert sum(first["up_class_bytes"]) == wire
     assert first["down_class_packets"] == first["down_class_bytes"] == [0, 0, 0]
-    assert second == [0, 0, 0, 0]
+    assert first["up_class_overflowed"] == [0, 0, 0]
+    assert second == [0, 0, 0, 0, 0, 0]
+
+
+def overflowing(folder: Path) -> tuple[int, int]:
+    """Fill the queue of a slow link; return frames that it refused, and bytes that are too many."""
+    backend = make_backend(1, 1e6)
+    backend.apply(make_tick(1, 1e6))
+    with log(folder) as events, contextlib.closing(ByteWatch(backend, events)) as watch:
+        before = backend.counters()
+        # A first flight of ten segments and a slow start do not fit into eight frames.
+        client, server = tcp_pair(backend, 0)
+        client.sendall(bytes(60_000))
+        left = 60_000
+        while left:
+            left -= len(server.recv(left))
+        watch.update()
+        account = watch.accounts()[0]
+        wire = int(backend.counters().wire_since(before).up.wire_bytes[0])
+    sent = account["up_tcp_bytes"] + account["up_tcp_header_bytes"]
+    too_many = sent + 14 * account["up_tcp_segments"] - account["up_waiting_bytes"] - wire
+    return account["up_overflowed_packets"], too_many
+
+
+def test_what_a_full_queue_refuses_is_counted_by_tcp_and_not_by_the_link(tmp_path: Path) -> None:
+    refused, too_many = in_sandbox(overflowing, tmp_path)
+    assert refused > 0
+    # Options of selective acknowledgements are in neither.
+    assert abs(too_many - refused * 1514) <= 1514
 
 
 def unseen(folder: Path) -> dict[str, Any]:

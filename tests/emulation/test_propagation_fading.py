@@ -1,6 +1,8 @@
 """Rayleigh, Rician and Nakagami: their laws, and channels that change along the way."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -273,3 +275,17 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         model.model_validate(settings)
+
+
+def test_special_functions_are_imported_when_a_model_is_made_and_not_before() -> None:
+    program = """
+import sys
+from fadelab_emulation.emulator import emulate
+from fadelab_emulation.propagation.rayleigh import RayleighConfig
+from fadelab_emulation.propagation.rician import RicianConfig
+RayleighConfig().envelope()
+assert "scipy" not in sys.modules
+RicianConfig(k_factor_db=3.0).envelope()
+assert "scipy.special" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

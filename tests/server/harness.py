@@ -148,6 +148,7 @@ def make_update(
     base_version: int = 0,
     samples: int = SAMPLES,
     codec: Codec | None = None,
+    task_index: int = 0,
 ) -> Update:
     draw = np.random.default_rng(update_id)
     encoding = (codec or DenseF32()).encode(delta, max_payload_bytes=PAYLOAD_BYTES, generator=draw)
@@ -156,7 +157,7 @@ def make_update(
         Packet(
             packet_class=chunk.packet_class,
             codec=chunk.codec,
-            task_index=0,
+            task_index=task_index,
             device=device,
             run_id=RUN,
             update_id=update_id,
@@ -171,7 +172,7 @@ def make_update(
     ]
     header = pb.UploadHeader(
         session=session,
-        task_index=0,
+        task_index=task_index,
         update_id=update_id,
         base_version=base_version,
         dimension=len(delta),

@@ -1,5 +1,7 @@
 """Sequential quadratic programming: the optima, how they are proved, and what they win."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -254,3 +256,17 @@ def test_spent_budgets_are_refused(energy_j: float, latency_s: float) -> None:
 def test_weights_without_an_optimum_are_refused(per_j: float, per_s: float) -> None:
     with pytest.raises(ValueError, match="that of latency positive"):
         CostWeights(per_j, per_s)
+
+
+def test_solvers_are_loaded_when_an_allocator_needs_them_and_not_before() -> None:
+    program = """
+import sys
+import fadelab_server.app
+from fadelab_server.rounds.config import DinkelbachConfig, MinMaxConfig
+from fadelab_server.rounds.power_control import prepare
+prepare(MinMaxConfig(kind="min_max"))
+assert "scipy" not in sys.modules
+prepare(DinkelbachConfig(kind="dinkelbach"))
+assert "scipy.optimize" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -11,21 +11,21 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from tests.server.cell_free_drops import published_drop
 from tests.server.harness import FakeClock
+from tests.server.radio_plane import FLOOR_BPS, Plane
 
-from fadelab_proto import radio_pb2 as pb
 from fadelab_proto import radio_pb2_grpc as pb_grpc
 from fadelab_proto.events import EventLog, read_events
 from fadelab_proto.wire import server_options
-from fadelab_server.allocator.round_cost import RoundLoad
 from fadelab_server.allocator.uplink import UplinkStatistics
+from fadelab_server.journal.records import Granted
 from fadelab_server.rounds.base import AllocationError, Report
+from fadelab_server.rounds.book import RoundBook
 from fadelab_server.rounds.cell_free import CellFreeAllocator
 from fadelab_server.rounds.config import BudgetConfig, CellFreeAllocationConfig
 from fadelab_server.rounds.radio_access import RadioAccess
 from fadelab_server.rounds.spending import RoundCost, Spending
 
 DEVICES = 6
-FLOOR_BPS = 64_000.0
 CONTROLS = (
     "sqp_budget",
     "sqp_weighted",
@@ -37,40 +37,13 @@ CONTROLS = (
 )
 
 
-class Plane(pb_grpc.CoordinationServicer):
-    """A radio plane that puts powers in force at once."""
-
-    def __init__(self, statistics: UplinkStatistics) -> None:
-        self.statistics = statistics
-        self.powers_w: list[list[float]] = []
-        self.refusal: str | None = None
-
-    async def ReadUplink(self, request: Any, context: Any) -> pb.UplinkReport:  # noqa: N802
-        one = self.statistics
-        return pb.UplinkReport(
-            coherent_gain=one.coherent_gain,
-            own_interference=one.own_interference,
-            cross_interference=one.cross_interference.ravel(),
-            noise=one.noise,
-            bandwidth_hz=one.bandwidth_hz,
-            data_share=one.data_share,
-            full_power_w=one.full_power_w,
-            floor_bps=FLOOR_BPS,
-        )
-
-    async def SetPowers(self, request: pb.PowersRequest, context: Any) -> pb.PowersReply:  # noqa: N802
-        if self.refusal is not None:
-            return pb.PowersReply(status=pb.POWER_STATUS_REFUSED, reason=self.refusal)
-        self.powers_w.append(list(request.powers_w))
-        rates = self.statistics.rate_bps(np.array(request.powers_w) / self.statistics.full_power_w)
-        return pb.PowersReply(
-            status=pb.POWER_STATUS_GRANTED, rate_up_bps=np.maximum(rates, FLOOR_BPS)
-        )
-
-
 def report(device: int, *, bits: float = 2e6) -> Report:
     numbers = {"bits": 0.95 * bits, "wire_bits": bits, "compute_s": 0.075, "compute_j": 0.001}
     return Report(device, 1, 0, numbers)
+
+
+async def nowhere(granted: Granted) -> None:
+    """Journal nothing."""
 
 
 def with_plane(
@@ -88,10 +61,13 @@ def with_plane(
         await server.start()
         clock = FakeClock()
         with EventLog(folder, "server", "0", clock) as log:
+            settings = CellFreeAllocationConfig.model_validate(config)
             allocator = CellFreeAllocator(
-                CellFreeAllocationConfig.model_validate(config),
+                settings,
                 RadioAccess(folder / "radio"),
                 devices=DEVICES,
+                book=RoundBook(settings.budget),
+                note=nowhere,
                 clock=clock,
                 log=log,
             )
@@ -203,15 +179,14 @@ def spent(folder: Path) -> dict[str, Any]:
 
 
 def cost(planned_j: float, planned_s: float) -> RoundCost:
-    return RoundCost(planned_s=planned_s, planned_j=planned_j, load=RoundLoad(np.ones(2)))
+    return RoundCost(planned_s=planned_s, planned_j=planned_j, compute_s=0.0, compute_j=0.0)
 
 
 def test_energy_is_metered_with_the_powers_that_were_in_force() -> None:
     own = cost(0.0, 0.0)
-    both = np.array([True, True])
-    own.powers_changed(np.array([1.0, 2.0]), both, 10.0)
+    own.powers_changed({0: 1.0, 1: 2.0}, 10.0)
     assert own.uploaded(0, 12.0) == (2.0, 2.0)
-    own.powers_changed(np.array([0.0, 5.0]), np.array([False, True]), 13.0)
+    own.powers_changed({1: 5.0}, 13.0)
     assert own.uploaded(1, 14.0) == (4.0, 2.0 * 3 + 5.0)
     assert own.uploaded(1, 15.0) == (0.0, 0.0)
     assert (own.measured_s, own.measured_j) == (4.0, 13.0)
@@ -219,13 +194,17 @@ def test_energy_is_metered_with_the_powers_that_were_in_force() -> None:
 
 def test_a_budget_ends_with_the_round_that_goes_beyond_it() -> None:
     spending = Spending(BudgetConfig(energy_j=1.0, latency_s=10.0))
-    assert spending.book(cost(0.6, 1.0)) is None
+    spending.add(cost(0.6, 1.0))
+    assert spending.over is None
     assert spending.left.energy_j == pytest.approx(0.4)
-    assert spending.book(cost(0.6, 1.0)) == "the energy budget of 1 J is spent (planned)"
+    spending.add(cost(0.6, 1.0))
+    assert spending.over == "the energy budget of 1 J is spent (planned)"
     slow = Spending(BudgetConfig(latency_s=10.0))
-    assert slow.book(cost(1e9, 11.0)) == "the latency budget of 10 s is spent (planned)"
+    slow.add(cost(1e9, 11.0))
+    assert slow.over == "the latency budget of 10 s is spent (planned)"
     measured = Spending(BudgetConfig(energy_j=1.0, counts="measured"))
-    assert measured.book(cost(5.0, 1.0)) is None  # nothing was measured
+    measured.add(cost(5.0, 1.0))
+    assert measured.over is None  # nothing was measured
     assert measured.left.latency_s == np.inf
 
 

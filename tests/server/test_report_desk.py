@@ -11,7 +11,7 @@ from tests.server.harness import FakeClock
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.events import EventLog
-from fadelab_server.rounds.base import AllocationError, Grant, Report
+from fadelab_server.rounds.base import AllocationError, Grant, Report, UnderWay
 from fadelab_server.rounds.desk import ReportDesk
 from fadelab_server.signal import Signal
 
@@ -30,6 +30,8 @@ class NotingAllocator:
     decisions: list[tuple[int, set[int], dict[int, float]]] = field(default_factory=list)
     uploads: list[tuple[int, float]] = field(default_factory=list)
     closed: bool = False
+    known: UnderWay | None = None
+    reminded: int = 0
     news: Signal = field(default_factory=Signal)
     """Of decisions."""
 
@@ -47,6 +49,13 @@ class NotingAllocator:
         }
 
     async def between_rounds(self) -> None:
+        await asyncio.sleep(0)
+
+    def under_way(self, version: int) -> UnderWay | None:
+        return self.known
+
+    async def again_in_force(self) -> None:
+        self.reminded += 1
         await asyncio.sleep(0)
 
     def uploaded(self, device: int, arrived_s: float) -> None:
@@ -246,3 +255,37 @@ def test_the_run_ends_where_nothing_can_be_allocated_or_a_budget_is_spent(tmp_pa
         assert counter.stops == ["spent"]
 
     at_the_desk(tmp_path / "b", NotingAllocator(over="spent"), is_over)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_desk_goes_on_with_the_round_of_a_server_that_was_killed(
+    tmp_path: Path, again: bool
+) -> None:
+    reports = {device: Report(device, 1, 0, {"bits": 100.0}) for device in (0, 1, 2)}
+    grants = {0: Grant(1.0, 1e6, 2.0), 1: Grant(3.0, 1e6, 2.0), 2: Grant(0.0, 1e6, 0.0)}
+    known = UnderWay(reports, grants, frozenset({0}))
+    allocator = NotingAllocator(decides_again=again, known=known)
+
+    async def scenario(counter: Counter) -> None:
+        counter.roster = frozenset({0, 1, 2})
+        counter.desk.settle()
+        counter.desk.resume()
+        assert counter.desk.silenced == {2}
+        assert (await counter.ask(1)).power_w == 3.0
+        assert (await counter.ask(2)).status == pb.ALLOCATION_STATUS_SILENT
+        assert allocator.reminded == 1
+        assert allocator.decisions == []
+        counter.desk.finished(1, 12.5)
+        assert allocator.uploads == [(1, 12.5)]
+        counter.publish()
+        assert counter.desk.silenced == frozenset()
+
+    at_the_desk(tmp_path, allocator, scenario)
+
+
+def test_a_budget_that_was_spent_before_a_restart_ends_the_run(tmp_path: Path) -> None:
+    async def scenario(counter: Counter) -> None:
+        counter.desk.resume()
+        assert counter.stops == ["spent"]
+
+    at_the_desk(tmp_path, NotingAllocator(over="spent"), scenario)

@@ -30,7 +30,13 @@ from fadelab_server.aggregation import SpFl
 from fadelab_server.federation import Federation
 
 CONSTANT = {"kind": "constant", "modulus": 0.25}
-DEADLINE = {"kind": "sp_fl", "loss": "deadline", "deadline_s": 2.0, "allocation": "equal"}
+DEADLINE = {
+    "kind": "sp_fl",
+    "loss": "deadline",
+    "deadline_s": 2.0,
+    "allocation": "equal",
+    "ahead_bytes": 0,
+}
 
 
 class WatchedClock(FakeClock):
@@ -169,6 +175,26 @@ def test_at_the_deadline_signs_without_moduli_count_and_the_rest_is_lost(tmp_pat
     asyncio.run(play())
     (told,) = logged(tmp_path, "sp_fl_round")
     assert (told["arrived_sign"], told["arrived_modulus"]) == ([1.0, 0.0], [0.0, 0.0])
+
+
+def test_what_passes_at_once_needs_no_time_and_is_not_predicted_to_be_lost(tmp_path: Path) -> None:
+    async def play(folder: Path, ahead_bytes: int) -> None:
+        async with scene(folder, FakeClock(), ahead_bytes=ahead_bytes) as (server, devices, _):
+            await asyncio.gather(*(report(server, device) for device in devices))
+            for device in devices:
+                await device.send(upload_of(device, 1.0)[1])
+            await shown(server, 1)
+
+    for ahead_bytes in (0, 20, 1514):
+        folder = tmp_path / str(ahead_bytes)
+        folder.mkdir()
+        asyncio.run(play(folder, ahead_bytes))
+    plain, some, whole = (logged(tmp_path / name, "sp_fl_round")[0] for name in ("0", "20", "1514"))
+    assert some["sign_bits"] == plain["sign_bits"] - 160
+    assert some["modulus_bits"] == plain["modulus_bits"] - 160
+    assert plain["predicted_sign"][1] < some["predicted_sign"][1]
+    assert (whole["sign_bits"], whole["modulus_bits"]) == (1, 1)
+    assert plain["end_mono_s"] == plain["begin_mono_s"] + 2.0
 
 
 def test_a_silent_device_does_not_hold_up_the_round_for_longer_than_it_is_waited_for(

@@ -185,6 +185,33 @@ def test_the_status_shows_uploads_and_validations(serve: Serve) -> None:
     serve(scenario)
 
 
+def test_the_status_of_a_device_with_several_tasks_is_of_all_of_them(
+    serve: Serve, tmp_path: Path
+) -> None:
+    initial = tmp_path / "initial.npy"
+    tasks = [
+        {"name": name, "dimension": DIMENSION, "layout_hash": LAYOUT, "initial": initial}
+        for name in ("digits", "other")
+    ]
+
+    async def scenario(server: Running) -> None:
+        device, operator = server.device(), server.operator()
+        await device.join(tasks=[offer(), offer(name="other")])
+        for update_id in (1, 2):
+            await device.send(device.update(update_id=update_id, task_index=0))
+        await device.send(device.update(update_id=1, task_index=1))
+        await device.send(device.update(update_id=2, task_index=1), [0])
+        status = await status_where(operator, lambda s: s.tasks[1].updates == 1)
+        (shown,) = status.devices
+        assert (shown.updates, shown.update_id, shown.packets_received) == (3, 2, 1)
+        # Both updates of task digits started from version 0; the first one made version 1.
+        assert shown.staleness == 1
+        assert [task.largest_staleness for task in status.tasks] == [1, 0]
+        assert not any(task.HasField("bound") for task in status.tasks)
+
+    serve(scenario, tasks=tasks)
+
+
 def test_a_diverged_models_loss_is_recorded_as_null(serve: Serve, tmp_path: Path) -> None:
     async def scenario(server: Running) -> None:
         operator = server.operator()

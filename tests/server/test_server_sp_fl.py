@@ -1,11 +1,11 @@
 """SP-FL's aggregation rule: what counts of what arrived, scalings, compensation, kappa."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.server.sp_fl_cell import gradients
 from tests.server.sp_fl_updates import (
     BOTH,
     MODULUS,
@@ -18,24 +18,11 @@ from tests.server.sp_fl_updates import (
 
 from fadelab_server.aggregation.sp_fl import Allotment, Chances
 from fadelab_server.aggregation.sp_fl_compensation import KappaEstimate
-from fadelab_server.allocator.sp_fl import equal_shares, predict
-from fadelab_server.allocator.sp_fl_error import GradientStatistics
-from fadelab_server.allocator.sp_fl_link import PacketLinks, Shares, success
-from fadelab_server.allocator.sp_fl_newton import best_power
 from fadelab_server.sp_fl_config import SpFlConfig
 
 D = 2000
 CONSTANT = {"kind": "constant", "modulus": 0.5}
 SIGNS = frozenset((SIGN,))
-
-
-def gradients(count: int, seed: int = 0, dimension: int = D) -> dict[int, Any]:
-    """Return gradients with a component in common, as those of one model are."""
-    draw = np.random.default_rng(seed)
-    common = draw.laplace(size=dimension)
-    return {
-        k: (common + 0.7 * draw.laplace(size=dimension)).astype(np.float32) for k in range(count)
-    }
 
 
 def test_whole_updates_give_the_mean() -> None:
@@ -174,64 +161,6 @@ def test_drawn_losses_come_as_often_as_the_formula_says_and_the_mean_is_unbiased
     expected = np.mean([0.5 * g + 0.5 * 0.5 * np.sign(g) for g in updates.values()], axis=0)
     largest = max(np.abs(g).max() for g in updates.values())
     assert np.abs(total / rounds - expected).max() < 6 * largest / 0.6 / np.sqrt(count)
-
-
-# -- the predicted table -------------------------------------------------------------------------
-
-
-def cell(deadline_s: float) -> PacketLinks:
-    """Return 20 devices of 23 dBm in a street canyon without sight, 50 to 500 m away, 10 MHz."""
-    distance_m = np.linspace(50, 500, 20)
-    loss_db = 22.4 + 35.3 * np.log10(distance_m) + 21.3 * np.log10(2.4)
-    noise = 10 ** ((-174 - 23 + loss_db) / 10)
-    return PacketLinks(noise, 10e6, deadline_s, 1e5, 3e5 + 64, "fdm", "common")
-
-
-def normalised_error(links: PacketLinks, shares: Shares, repeats: int, **settings: Any) -> float:
-    """Return the aggregate's squared error over the squared norm of the true mean gradient."""
-    updates = gradients(20, dimension=400)
-    truth = np.mean(list(updates.values()), axis=0)
-    sign, modulus = success(links, shares)
-    rule = make_rule(400, loss="bernoulli", compensation={"kind": "running_mean"}, **settings)
-    play_round(rule, updates, dict.fromkeys(updates, BOTH), version=10**6)  # learns the moduli
-    error = 0.0
-    for version in range(repeats):
-        newest = np.zeros(400, dtype=np.float32)
-        chances = {k: Chances(float(sign[k]), float(modulus[k])) for k in updates}
-        rule.allot(Allotment(version, chances))
-        moved = None
-
-        for device, update in updates.items():
-            chunks = encoded(update, bits=3, seed=version * 20 + device)
-            given = contribution(rule, device, chunks, newest)
-            moved = rule.add(given, newest=newest, roster=frozenset(updates))
-        assert moved is not None
-        error += float(np.sum((moved - truth) ** 2) / np.sum(truth**2))
-    return error / repeats
-
-
-def test_errors_stand_in_the_order_that_was_predicted_and_cross_where_it_was() -> None:
-
-    found = []
-    for deadline_s in (0.4, 0.15, 0.1):
-        links = cell(deadline_s)
-        equal = equal_shares(links)
-        statistics = GradientStatistics(
-            np.ones(20), np.full(20, 0.8), np.full(20, 0.7), np.full(20, 0.15), kappa=0.3
-        )
-        best = best_power(links, statistics, equal)
-        joint_success = float(np.median(predict(links, statistics, equal).sign_success))
-        joint = normalised_error(links, equal, 25, packets="joint", allocation="equal")
-        split = normalised_error(links, best, 25)
-        found.append((joint_success, joint, split))
-    (ample, joint_ample, split_ample), *scarce = found
-    # With ample resources there is nothing to gain, with scarce ones there is more and more.
-    assert ample > 0.95
-    assert split_ample == pytest.approx(joint_ample, rel=0.35)
-    for joint_success, joint, split in scarce:
-        assert joint_success < 0.85
-        assert split < joint
-    assert all(before[1] < after[1] for before, after in pairwise(found))
 
 
 @pytest.mark.parametrize(

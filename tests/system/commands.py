@@ -39,6 +39,14 @@ def fadelab(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fadelab", *arguments]
 
 
+def run_arguments(
+    run_dir: Path, *settings: str, experiment: Path, options: Sequence[str] = ()
+) -> list[str]:
+    """Return the arguments of a run whose verdict allows for a busy machine."""
+    given = [option for x in (*ON_A_BUSY_MACHINE, *settings) for option in ("--set", x)]
+    return ["run", str(experiment), "--out", str(run_dir), *options, *given]
+
+
 def start(
     run_dir: Path,
     *settings: str,
@@ -47,10 +55,8 @@ def start(
     environment: Mapping[str, str] = {},
 ) -> subprocess.Popen[str]:
     """Start a run whose output can be read line by line."""
-    given = (*ON_A_BUSY_MACHINE, *settings)
-    all_settings = [option for setting in given for option in ("--set", setting)]
     return subprocess.Popen(
-        fadelab("run", str(experiment), "--out", str(run_dir), *options, *all_settings),
+        fadelab(*run_arguments(run_dir, *settings, experiment=experiment, options=options)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,11 +1,12 @@
 """Whole testbeds: what a user sees of `fadelab`, from the outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.system.commands import ROOT, Ended, run_to_the_end
+from tests.system.commands import QUICKSTART, ROOT, Ended, run_arguments, run_to_the_end
+from tests.system.forked_runs import ForkedRuns
 from tests.system.machine_state import MachineState
 
 from fadelab_emulation.sandbox import probe_sandbox
@@ -28,12 +29,23 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
     return ShortRun(ended, before, MachineState.now())
 
 
+@pytest.fixture(scope="session")
+def forked_runs() -> Iterator[ForkedRuns]:
+    """Return what forks runs for all tests."""
+    made = ForkedRuns()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Ended]:
+def run(tmp_path: Path, forked_runs: ForkedRuns) -> Callable[..., Ended]:
     """Run an experiment to its end."""
 
-    def named(name: str, *settings: str, **experiment: Path) -> Ended:
-        return run_to_the_end(tmp_path / name, *settings, **experiment)
+    def named(name: str, *settings: str, experiment: Path = QUICKSTART) -> Ended:
+        run_dir, output = tmp_path / name, tmp_path / f"{name}.txt"
+        arguments = run_arguments(run_dir, *settings, experiment=experiment)
+        code = forked_runs.run(*arguments, output=output, patience_s=180)
+        return Ended(code, output.read_text(), run_dir)
 
     return named
 

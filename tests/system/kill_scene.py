@@ -18,6 +18,8 @@ from typing import Any
 import grpc
 import numpy as np
 from tests.processes import fork
+from tests.server.cell_free_drops import published_drop
+from tests.server.radio_plane import Plane
 from tests.system.forking import exit_code, kill
 
 from fadelab_agent.agent import AgentConfig, run_agent
@@ -26,7 +28,8 @@ from fadelab_agent.workbench import Workbench
 from fadelab_agent.workbench_config import WorkbenchConfig
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto import federation_pb2_grpc as pb_grpc
-from fadelab_proto.wire import channel_options
+from fadelab_proto.radio_pb2_grpc import add_CoordinationServicer_to_server
+from fadelab_proto.wire import channel_options, server_options
 from fadelab_server import state_keeper
 from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
@@ -41,9 +44,17 @@ _LIFE_S = (0.0, 2.0)
 _QUIET_S = 3.0
 """No server is killed in the last seconds of a run: it must come to its end."""
 _RULES: dict[str, dict[str, Any]] = {
-    "fedasync": {"kind": "fedasync", "alpha": 0.5},
-    "fedavg": {"kind": "fedavg"},
+    "fedasync": {"aggregation": {"kind": "fedasync", "alpha": 0.5}},
+    "fedavg": {"aggregation": {"kind": "fedavg"}},
+    "sp_fl": {"aggregation": {"kind": "sp_fl", "loss": "error_free", "modulus_bits": 8}},
+    "full power": {
+        "aggregation": {"kind": "fedavg"},
+        "allocation": {"kind": "cell_free", "power_control": {"kind": "full"}},
+    },
 }
+"""With full power a round that is decided twice is planned alike."""
+_IN_ROUNDS = "sp_fl"
+"""Its devices report before they send, and wait for what the server decides."""
 
 
 def keep_the_whole_journal(archive: Path) -> None:
@@ -98,10 +109,12 @@ class Run:
                         "initial": folder / "initial.npy",
                     }
                 ],
-                "aggregation": _RULES[rule],
+                "radio_socket": folder / "radio",
                 "stop": {"duration_s": duration_s},
                 "max_payload_bytes": PAYLOAD_BYTES,
+                "partial_updates": "keep" if rule == _IN_ROUNDS else "discard",
             }
+            | _RULES[rule]
         )
         (folder / "server.json").write_text(self.config.model_dump_json())
 
@@ -134,7 +147,21 @@ class Run:
 
         return fork(lambda: asyncio.run(begin()))
 
+    def radio_plane(self) -> int:
+        """Start what tells a server that allocates of the uplink, and takes its powers."""
+
+        async def serve_plane() -> None:
+            plane = grpc.aio.server(options=server_options())
+            add_CoordinationServicer_to_server(Plane(published_drop(DEVICES, 3)), plane)
+            plane.add_insecure_port(f"unix:{self.config.radio_socket}")
+            await plane.start()
+            await plane.wait_for_termination()
+
+        return fork(lambda: asyncio.run(serve_plane()))
+
     def agent(self, device: int) -> int:
+        in_rounds = self.config.aggregation.kind == _IN_ROUNDS
+        codec = {"kind": "sign_modulus", "bits": 8}
         config = AgentConfig.model_validate(
             {
                 "run_id": RUN_ID,
@@ -143,7 +170,11 @@ class Run:
                 "events_dir": self.folder / "events",
                 "state_dir": self.folder / "state" / f"agent-{device}",
                 "state_sync": False,
-                "policy": {"kind": "topk", "fraction": 0.5},
+                "policy": {"kind": "codec", "codec": codec}
+                if in_rounds
+                else {"kind": "topk", "fraction": 0.5},
+                "reports": in_rounds,
+                "reports_updates": self.config.allocation is not None,
                 "max_payload_bytes": PAYLOAD_BYTES,
             }
         )
@@ -154,6 +185,7 @@ def see_through(
     run: Run, draw: random.Random, *, kills: int, duration_s: float, agents_die: bool
 ) -> dict[str, Any]:
     """Kill so many servers, or as many as there is time for; wait for the run's end."""
+    plane = run.radio_plane()
     server = run.first_server()
     agents = [run.agent(device) for device in range(DEVICES)]
     assert exit_code(run.starter()) == 0
@@ -170,6 +202,7 @@ def see_through(
             agents_killed += 1
         server = run.next_server()
     exit_codes = [exit_code(pid) for pid in (*agents, server)]
+    kill(plane)
     return {"killed": killed, "agents_killed": agents_killed, "exit_codes": exit_codes}
 
 

@@ -25,7 +25,9 @@ def parts(direction: dict[str, Any]) -> int:
         "ethernet",
         "probes",
     )
-    return sum(direction[name] for name in explained) - direction["waiting"]
+    return (
+        sum(direction[name] for name in explained) - direction["waiting"] - direction["overflowed"]
+    )
 
 
 def test_the_ledger_adds_up_to_the_interface_counters_within_one_per_cent(

@@ -24,6 +24,7 @@ from fadelab_server.journal import replay
 from fadelab_server.journal.records import Applied, Kind, decode_decision, intact
 
 SCENE = (sys.executable, "-m", "tests.system.kill_scene")
+PLANNED = "round_planned"
 _TAKEN = ("UPLOAD_STATUS_COMPLETE", "UPLOAD_STATUS_CLOSED", "UPLOAD_STATUS_DUPLICATE")
 
 
@@ -136,9 +137,36 @@ def test_a_run_goes_on_under_a_server_that_is_killed(tmp_path: Path) -> None:
     assert figures["versions"] > 5, figures
 
 
+def test_rounds_of_reports_and_decisions_go_on_under_a_server_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    figures = play(tmp_path / "sp_fl", "sp_fl", seed=2, kills=4, duration_s=14)
+    assert figures["killed"] == 4, figures
+    assert figures["versions"] > 5, figures
+
+
+def test_a_server_that_is_killed_knows_what_rounds_have_cost(tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    figures = play(folder, "full power", seed=1, kills=4, duration_s=14)
+    assert figures["killed"] == 4, figures
+    assert figures["versions"] > 5, figures
+    events = read_events(folder / "events" / "server-0.jsonl")
+    planned = {e["version"]: (e["round_s"], e["round_j"]) for e in events if e["event"] == PLANNED}
+    over = [planned[version] for version in range(figures["versions"])]
+    meta, _ = checkpoint.load(folder / "checkpoints")
+    rounds: Any = meta["rounds"]
+    planned_s, planned_j, measured_s, measured_j = rounds["spent"]
+    assert planned_s == pytest.approx(sum(one_s for one_s, _ in over))
+    assert planned_j == pytest.approx(sum(one_j for _, one_j in over))
+    assert min(measured_s, measured_j) > 0
+    costs = {e["version"]: e["measured_s"] for e in events if e["event"] == "round_cost"}
+    assert costs.keys() == set(range(1, figures["versions"] + 1))
+    assert measured_s == pytest.approx(sum(costs.values()))
+
+
 @pytest.mark.endurance
 @pytest.mark.parametrize("agents_too", [False, True], ids=["server", "agents too"])
-@pytest.mark.parametrize("rule", ["fedasync", "fedavg"])
+@pytest.mark.parametrize("rule", ["fedasync", "fedavg", "full power"])
 def test_runs_go_on_under_servers_killed_at_a_hundred_moments(
     tmp_path: Path, rule: str, agents_too: bool
 ) -> None:

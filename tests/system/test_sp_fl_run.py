@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from tests.system.commands import ROOT, Ended
 from tests.system.test_whole_runs import events
 
@@ -20,7 +21,7 @@ def test_with_moduli_starved_learning_goes_on_by_signs_alone(run: Run) -> None:
     ended = run(
         "starved",
         *_SMALL,
-        "duration_s=25",
+        "duration_s=60",  # eight rounds take 20, unless others keep the machine busy
         "max_versions=8",
         "method.allocation=signs_first",
         "method.compensation={kind: constant, modulus: 0.01}",
@@ -32,7 +33,7 @@ def test_with_moduli_starved_learning_goes_on_by_signs_alone(run: Run) -> None:
     assert found["loss"] == "deadline"
     # 230 kbit of moduli do not fit into 0.8 s at the least rate of a link, which is what is left.
     assert found["both"] == 0
-    assert found["signs_alone"] > found["updates"] / 2
+    assert found["signs_alone"] > found["updates"] / 3
     tasks = ended.summary["tasks"]
     assert isinstance(tasks, dict)
     assert tasks["digits"]["final"] > 0.3
@@ -43,15 +44,39 @@ def test_with_moduli_starved_learning_goes_on_by_signs_alone(run: Run) -> None:
         sent = {own["name"]: own["bytes"] for own in device["up"]["classes"]}
         assert sent["sign"] > 0
         assert sent["modulus"] < 3 * sent["sign"]
+        # The queues' counters add up to the interface's, but for what waited at the end.
+        assert abs(sum(sent.values()) - device["bytes"]["up"]["wire"]) <= 8 * 1514
+    total = ended.summary["total"]
+    assert isinstance(total, dict)
+    # New connections after each round, and queues that are too short for their first flight.
+    up = total["bytes"]["up"]
+    assert abs(up["residual"]) <= max(0.03 * up["wire"], 4 * 1514)
     plans = events(ended.run_dir, "round_plan")
     assert {plan["status"] for plan in plans} == {"ROUND_STATUS_SEND"}
     assert "loss deadline" in ended.output
     assert "Signs and moduli" in (ended.run_dir / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("access", "fading"), [("tdm", "independent"), ("parallel", "independent"), ("tdm", "common")]
+)
+def test_other_ways_of_sharing_reach_the_links(run: Run, access: str, fading: str) -> None:
+    ended = run(
+        "shared", *_SMALL, "duration_s=60", "max_versions=3", f"method.access={access}",
+        f"method.fading={fading}", experiment=QUICK,
+    )  # fmt: skip
+    assert ended.code == 0, ended.output
+    found = ended.summary["sp_fl"]
+    assert isinstance(found, dict)
+    assert found["rounds"] >= 2
+    # Rates that the division gave sufficed for signs, and some of them came.
+    assert found["sign"]["carried"] > 0.25
+    assert found["both"] + found["signs_alone"] > 0
+
+
 def test_losses_drawn_from_the_formula_leave_nothing_on_the_way(run: Run) -> None:
     ended = run(
-        "drawn", *_SMALL, "duration_s=20", "max_versions=3", "method.loss=bernoulli",
+        "drawn", *_SMALL, "duration_s=60", "max_versions=3", "method.loss=bernoulli",
         experiment=QUICK,
     )  # fmt: skip
     assert ended.code == 0, ended.output

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.system.commands import Ended
+from tests.system.conftest import ShortRun
 
 from fadelab.local.trial import attempt
 from fadelab_emulation.backends.choice import Need, Variant
@@ -16,7 +17,7 @@ Run = Callable[..., Ended]
 SMALL = """
 name: small
 duration_s: {duration_s}
-devices: {{count: 4}}
+devices: {{count: {devices}}}
 task: {{name: digits, model: {{kind: logistic}}}}
 partition: {{kind: iid}}
 training: {{local_steps: 10, batch_size: 16, learning_rate: 0.5}}
@@ -26,9 +27,9 @@ radio:
 """
 
 
-def experiment(folder: Path, radio: str, duration_s: float) -> Path:
+def experiment(folder: Path, radio: str, duration_s: float, devices: int = 4) -> Path:
     path = folder / "small.yaml"
-    path.write_text(SMALL.format(duration_s=duration_s, radio=radio))
+    path.write_text(SMALL.format(duration_s=duration_s, radio=radio, devices=devices))
     return path
 
 
@@ -37,21 +38,14 @@ def ticks_of(run_dir: Path) -> bytes:
     return (run_dir / "links.schedule").read_bytes().partition(b"\n")[2]
 
 
-def test_a_replayed_run_has_the_links_of_the_recorded_one(run: Run, tmp_path: Path) -> None:
-    models = experiment(
-        tmp_path,
-        "  mobility: {kind: random_waypoint, speed_mps: [20, 30]}\n"
-        "  rate: {kind: shannon, bandwidth_hz: 2.0e+5}\n"
-        "  contact: {kind: coverage, radius_m: 200}",
-        4,
-    )
-    recorded = run("recorded", experiment=models)
-    assert recorded.code == 0, recorded.output
-    path = recorded.run_dir / "links.schedule"
-    again = experiment(tmp_path, f"  timeline: {{kind: replay, path: {path}}}", 3)
-    replayed = run("replayed", experiment=again)
+def test_a_replayed_run_has_the_links_of_the_recorded_one(
+    run: Run, short_run: ShortRun, tmp_path: Path
+) -> None:
+    recorded = short_run.ended.run_dir
+    replay = f"  timeline: {{kind: replay, path: {recorded / 'links.schedule'}}}"
+    replayed = run("replayed", experiment=experiment(tmp_path, replay, 3, devices=8))
     assert replayed.code == 0, replayed.output
-    first, second = ticks_of(recorded.run_dir), ticks_of(replayed.run_dir)
+    first, second = ticks_of(recorded), ticks_of(replayed.run_dir)
     common = min(len(first), len(second))
     assert common > 1000
     assert first[:common] == second[:common]

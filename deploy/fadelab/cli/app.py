@@ -3,32 +3,11 @@
 from importlib import import_module
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from fadelab.cli.verbs import VERBS
 from fadelab.exit_codes import ExitCode, FadelabError
-
-_VERBS = {
-    "run": "fadelab.cli.run:run",
-    "report": "fadelab.cli.run:report",
-    "sweep": "fadelab.cli.sweep:sweep",
-    "compare": "fadelab.cli.compare:compare",
-    "replay": "fadelab.cli.replay:replay",
-    "doctor": "fadelab.cli.machine:doctor",
-    "server": "fadelab.cli.processes:server",
-    "agent": "fadelab.cli.processes:agent",
-    "validator": "fadelab.cli.processes:validator",
-    "begin": "fadelab.cli.begin:begin",
-    "emulate": "fadelab.cli.emulate:emulate",
-    "health": "fadelab.cli.health:health",
-    "link": "fadelab.cli.link:link",
-    "node": "fadelab.cli.node:node",
-    "stack": "fadelab.cli.stack:stack",
-    "collect": "fadelab.cli.stack:collect",
-    "compose": "fadelab.cli.compose:compose",
-    "boards": "fadelab.cli.boards:boards",
-    "images": "fadelab.cli.images:images",
-    "certs": "fadelab.cli.certs:certs",
-}
+from fadelab_proto import collector
 
 
 class Verbs(TyperGroup):
@@ -39,7 +18,12 @@ class Verbs(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
         """Return the verbs that this installation has the packages for."""
-        return [verb for verb in _VERBS if _missing_package(verb) is None]
+        return [name for name, verb in VERBS.items() if verb.missing_package() is None]
+
+    def format_commands(self, ctx, formatter) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Write the list of verbs, which takes none of their modules."""
+        listed = [TyperCommand(name, help=VERBS[name].summary) for name in self.list_commands(ctx)]
+        TyperGroup(commands=listed).format_commands(ctx, formatter)
 
     def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def, override]  # noqa: ANN201, ARG002
         """Return one verb.
@@ -48,17 +32,18 @@ class Verbs(TyperGroup):
             FadelabError: ENVIRONMENT, if a package that it needs is not installed.
 
         """
-        if cmd_name not in _VERBS:
+        if cmd_name not in VERBS:
             return None
-        missing = _missing_package(cmd_name)
+        missing = VERBS[cmd_name].missing_package()
         if missing is not None:
             raise FadelabError(
                 ExitCode.ENVIRONMENT,
                 f"`fadelab {cmd_name}` needs the Python package {missing}, which is not installed "
                 "here: `pip install 'fadelab[deploy]'` has all",
             )
-        module, _, name = _VERBS[cmd_name].partition(":")
-        verb = getattr(import_module(module), name)
+        module, _, name = VERBS[cmd_name].place.partition(":")
+        with collector.importing():
+            verb = getattr(import_module(module), name)
         if not isinstance(verb, typer.Typer):
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
             alone.command()(verb)
@@ -66,16 +51,6 @@ class Verbs(TyperGroup):
         command = typer.main.get_command(verb)
         command.name = cmd_name
         return command
-
-
-def _missing_package(verb: str) -> str | None:
-    try:
-        import_module(_VERBS[verb].partition(":")[0])
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("fadelab"):
-            raise
-        return error.name
-    return None
 
 
 app = typer.Typer(

@@ -14,8 +14,9 @@ from fadelab.boards.later import collect_again
 from fadelab.boards.push import PushOrder, make_trust
 from fadelab.boards.push import push as push_all
 from fadelab.boards.ssh import Fleet
-from fadelab.cli.run import Where, show_summary
+from fadelab.cli.run import Where
 from fadelab.cli.run import run as run_anywhere
+from fadelab.cli.summary import show_summary
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.follow import finish
 from fadelab.local.launch import sockets_dir

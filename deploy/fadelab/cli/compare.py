@@ -27,7 +27,8 @@ def compare(
         list[str] | None,
         typer.Option(
             help="What to compare by; may be repeated: final (the default), best, mean, at:SECONDS, "
-            "time_to:VALUE, bytes_to:VALUE, versions, and costs such as wire_up or energy."
+            "at_energy:JOULES, time_to:VALUE, bytes_to:VALUE, energy_to:VALUE, versions, and costs "
+            "such as wire_up or energy."
         ),
     ] = None,
     baseline: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from fadelab.cli.processes import read_file, sentences
 from fadelab.exit_codes import ExitCode, FadelabError
+from fadelab_proto import collector
 from fadelab_proto.wire import channel_options
 
 node = typer.Typer(
@@ -58,10 +59,11 @@ def agent(config: _File) -> None:
 
     Example: FADELAB_SLOT=1 fadelab node agent agent.json
     """
-    from fadelab.stack.agent_file import NodeAgentFile, device_number  # noqa: PLC0415
-    from fadelab.stack.attend import Attendance, Claim  # noqa: PLC0415
-    from fadelab_agent.agent import run_agent  # noqa: PLC0415
-    from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+    with collector.importing():
+        from fadelab.stack.agent_file import NodeAgentFile, device_number  # noqa: PLC0415
+        from fadelab.stack.attend import Attendance, Claim  # noqa: PLC0415
+        from fadelab_agent.agent import run_agent  # noqa: PLC0415
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
     checked = read_file(config, NodeAgentFile)
     device = device_number(os.environ, checked.work.devices)

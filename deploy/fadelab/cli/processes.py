@@ -15,6 +15,7 @@ from fadelab_agent.agent import AgentConfig, run_agent
 from fadelab_agent.validator import Validator
 from fadelab_agent.work import TaskWork
 from fadelab_agent.workbench_config import WorkbenchConfig
+from fadelab_proto import collector
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.config import StrictModel
 from fadelab_proto.events import EventLog
@@ -87,8 +88,9 @@ def agent(
     """
     checked = read_file(config, AgentFile)
     with sentences():
-        # torch takes seconds to import, and only here is it needed.
-        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+        with collector.importing():
+            # torch takes seconds to import, and only here is it needed.
+            from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
         bench = Workbench(checked.work)
         asyncio.run(run_agent(checked.agent, [bench.device(checked.agent.device)]))
@@ -103,8 +105,9 @@ def validator(
     """
     checked = read_file(config, ValidatorFile)
     with sentences():
-        # torch takes seconds to import, and only here is it needed.
-        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+        with collector.importing():
+            # torch takes seconds to import, and only here is it needed.
+            from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
         work = Workbench(checked.work).validator()
         try:

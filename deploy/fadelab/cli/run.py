@@ -8,21 +8,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from fadelab.cli.links_outcome import link_rows
 from fadelab.cli.view import RunView
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.experiment import Experiment, load_experiment
 from fadelab.folders import made
 from fadelab.follow import Finished, finish
-from fadelab.images.ready import images_for_run
 from fadelab.local.launch import new_run_dir
 from fadelab.local.plan import LinksOfRun
 from fadelab.local.run import run_locally
-from fadelab.results.schema import Summary, TaskResult
-from fadelab.results.sp_fl_schema import ClassArrivals
+from fadelab_proto import collector
 from fadelab_proto.codecs import AccelerationError, accelerate
 
 
@@ -111,8 +106,10 @@ def _in_containers(
     tag: str | None,
     command_mono_s: float,
 ) -> Finished:
-    # Only here is it needed, and it takes a while to import.
-    from fadelab.compose.run import Docker, run_in_containers  # noqa: PLC0415
+    with collector.importing():
+        # Only here are they needed, and they take a while to import.
+        from fadelab.compose.run import Docker, run_in_containers  # noqa: PLC0415
+        from fadelab.images.ready import images_for_run  # noqa: PLC0415
 
     docker = Docker()
     for left in docker.remove_leftovers():
@@ -127,10 +124,11 @@ def _on_boards(
     experiment: Experiment, inventory: Path, run_dir: Callable[[], Path], view: RunView
 ) -> Finished:
     """Run an experiment on boards; nothing is made before it is known to fit them."""
-    # Only here are they needed, and they take a while to import.
-    from fadelab.boards.files import check_fit  # noqa: PLC0415
-    from fadelab.boards.inventory import load_inventory  # noqa: PLC0415
-    from fadelab.boards.run import run_on_boards  # noqa: PLC0415
+    with collector.importing():
+        # Only here are they needed, and they take a while to import.
+        from fadelab.boards.files import check_fit  # noqa: PLC0415
+        from fadelab.boards.inventory import load_inventory  # noqa: PLC0415
+        from fadelab.boards.run import run_on_boards  # noqa: PLC0415
 
     lab = load_inventory(inventory)
     check_fit(experiment, lab)
@@ -138,6 +136,9 @@ def _on_boards(
 
 
 def _end(console: Console, finished: Finished) -> None:
+    # No run has to wait for it before it begins.
+    from fadelab.cli.summary import show_summary  # noqa: PLC0415
+
     if finished.failure is None or finished.summary.start_up.all_joined_s > 0:
         show_summary(console, finished.run_dir, finished.summary)
     if finished.failure is not None:
@@ -152,6 +153,8 @@ def report(
 
     Example: fadelab report runs/quickstart-1
     """
+    from fadelab.cli.summary import show_summary  # noqa: PLC0415 -- no run has to wait for it
+
     summary = finish(run_dir)
     show_summary(Console(), run_dir, summary)
     raise typer.Exit(ExitCode.VALID if summary.valid else ExitCode.INVALID_RUN)
@@ -170,66 +173,3 @@ def _make_run_dir(folder: Path) -> Path:
     with made(f"--out {folder}", "runs are never overwritten"):
         folder.mkdir(parents=True)
     return folder
-
-
-def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
-    """Print what a run found, and its verdict."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
-    for name, task in summary.tasks.items():
-        if task.final is not None and task.best is not None:
-            table.add_row(name, _reached(task))
-        table.add_row("versions", str(task.versions))
-    updates, wire = summary.total.updates, summary.total.bytes
-    table.add_row(
-        "updates",
-        f"{updates.complete} complete, {updates.partial} partial, {updates.lost} lost",
-    )
-    table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
-    if (contacts := summary.contacts) is not None:
-        table.add_row(
-            "contacts",
-            f"{contacts.used} used; {contacts.acknowledged} of {contacts.sent} updates acknowledged "
-            f"in theirs, {contacts.covered_acknowledged} of {contacts.covered} where contact lasted "
-            f"as counted on; {contacts.mean_energy_j or 0:.3g} J each"
-            + ("" if contacts.allowance_j is None else f", {contacts.allowance_j:g} allowed"),
-        )
-    if (rounds := summary.sp_fl) is not None:
-        table.add_row(
-            f"loss {rounds.loss}",
-            f"{rounds.rounds} rounds; signs {_arrived(rounds.sign)}, "
-            f"moduli given the signs {_arrived(rounds.modulus)}",
-        )
-    if (planned := summary.rounds) is not None:
-        table.add_row(
-            "rounds",
-            f"{planned.power_control}: planned {planned.planned_j:.3g} J in {planned.planned_s:.3g} s, "
-            f"measured {planned.measured_j:.3g} J in {planned.measured_s:.3g} s; "
-            f"ended: {planned.stop_reason}",
-        )
-    for title, text in link_rows(summary):
-        table.add_row(title, Text(text))
-    if summary.total.resume_p95_ms is not None:
-        table.add_row("resumption", f"95 % within {summary.total.resume_p95_ms:.1f} ms")
-    table.add_row("link updates", f"99 % within {summary.lateness.p99_ms:.2f} ms of their time")
-    table.add_row("report", str(run_dir / "report.html"))
-    console.print(table)
-    verdict = "[green]VALID[/]" if summary.valid else "[red]NOT VALID[/]"
-    console.print(verdict)
-    for reason in summary.invalid_reasons:
-        console.print(f"  {reason}", markup=False)
-
-
-def _arrived(arrivals: ClassArrivals) -> str:
-    if arrivals.empirical is None or arrivals.predicted is None:
-        return "none"
-    return f"{100 * arrivals.empirical:.0f} % arrived, {100 * arrivals.predicted:.0f} % predicted"
-
-
-def _reached(task: TaskResult) -> str:
-    unit = f" {task.unit}" if task.unit else ""
-    remarks = [f"best {task.best:.3f}{unit}"]
-    if task.baseline is not None:
-        remarks.append(f"{task.baseline.name} {task.baseline.value:.3f}{unit}")
-    return f"{task.metric} {task.final:.3f}{unit} ({', '.join(remarks)})"

@@ -32,10 +32,13 @@ from fadelab_proto.clock import SystemClock
 _SWEEPS = Path("sweeps")
 _WHAT_RUNS_NEED = (
     "fadelab.cli.run",
+    "fadelab.cli.summary",
     "fadelab.report.from_record",
+    "fadelab.results.compute",
     "fadelab_agent.agent",
     "fadelab_agent.validator",
     "fadelab_agent.workbench",
+    "fadelab_server.app",
 )
 _STYLES = {"valid": "green", "invalid": "red", "failed": "red", "refused": "red"}
 
@@ -74,7 +77,7 @@ def sweep(
             observer=view,
             maker=_run_of,
         )
-        _import_once()
+        import_once()
         view.begin(plan, execution, at_once)
         finished = asyncio.run(execution.run())
     view.finish(folder.entries, path)
@@ -100,7 +103,7 @@ def _run_of(experiment: Path, run_dir: Path) -> Work:
     return work
 
 
-def _import_once() -> None:
+def import_once() -> None:
     """Import here what every run would import in its own process; it takes seconds."""
     for module in _WHAT_RUNS_NEED:
         # What is missing, the runs say better.

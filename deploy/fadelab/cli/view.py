@@ -75,19 +75,33 @@ class RunView:
             self._live.update(self._picture(), refresh=True)
         elif self._status.started and time.monotonic() - self._last_line_s > _LINE_EVERY_S:
             self._last_line_s = time.monotonic()
-            self._console.print(self._headline())
+            self._console.print(self._headline(), *self._task_lines(), sep="\n")
 
     def _headline(self) -> Text:
+        tasks = self._status.tasks
         parts = [
             f"t = {self._fidelity.t_s:5.1f} of {self._experiment.duration_s:g} s",
             f"{self._status.joined} devices",
+            # One task stands in the same line; several have a line each below it.
+            *([f"{task.name}: {self._state(task)}" for task in tasks] if len(tasks) == 1 else []),
+            f"link updates late by {self._fidelity.lateness_p99_ms:.1f} ms (p99)",
         ]
-        parts += [
-            f"{task.name}: version {task.version}, {self._reading(task)}"
-            for task in self._status.tasks
-        ]
-        parts.append(f"link updates late by {self._fidelity.lateness_p99_ms:.1f} ms (p99)")
         return Text("   ".join(parts))
+
+    def _task_lines(self) -> list[Text]:
+        tasks = self._status.tasks
+        if len(tasks) < 2:
+            return []
+        width = max(len(task.name) for task in tasks)
+        return [Text(f"  {task.name:<{width}}  {self._state(task)}") for task in tasks]
+
+    def _state(self, task: pb.TaskStatus) -> str:
+        parts = [f"version {task.version}", self._reading(task)]
+        if len(self._status.tasks) > 1:
+            parts.append(f"staleness up to {task.largest_staleness}")
+        if task.HasField("bound"):
+            parts.append(f"bound {task.bound:.3g}")
+        return ", ".join(parts)
 
     def _reading(self, task: pb.TaskStatus) -> str:
         if not task.validated:
@@ -116,7 +130,7 @@ class RunView:
             table.add_row(*_row(link, devices.get(link.device)))
         more = self._experiment.devices.count - _MAX_ROWS
         footer = [Text(f"... and {more} more devices", style="dim")] if more > 0 else []
-        return Group(self._headline(), table, *footer)
+        return Group(self._headline(), *self._task_lines(), table, *footer)
 
 
 def _row(link: radio_pb2.LinkFidelity, device: pb.DeviceStatus | None) -> Sequence[str | Text]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fadelab.compare.curves import Curve, Curves
 from fadelab.compare.rows import point_name
-from fadelab.compare.schema import Comparison, Group
+from fadelab.compare.schema import Comparison, Group, MeanResult
 from fadelab.report.markup import Markup
 from fadelab.report.style import (
     BLUE,
@@ -155,6 +155,47 @@ def _draw_line(
         elinewidth=0.9,
         label=short_name(variant, 40),
     )
+
+
+def tradeoff_chart(number: int, comparison: Comparison, key: str, cost: str) -> Markup:
+    """Draw one measure against another, a point for each variant, a panel for each grid point."""
+    panels: dict[str, list[Group]] = {}
+    for group in comparison.groups:
+        if all(group.results[name].mean is not None for name in (key, cost)):
+            panels.setdefault(point_name(group.point), []).append(group)
+
+    def draw(axes: Axes, groups: list[Group]) -> None:
+        for group in groups:
+            look, x, y = look_of(comparison, group.variant), *_means(group, cost, key)
+            axes.errorbar(
+                [x.mean],
+                [y.mean],
+                xerr=[0.0 if x.high is None else x.high - x.mean],
+                yerr=[0.0 if y.high is None else y.high - y.mean],
+                color=look.colour,
+                marker=look.marker,
+                markersize=5,
+                capsize=3,
+                elinewidth=0.9,
+                linestyle="none",
+                label=short_name(group.variant, 40),
+            )
+
+    def labels(axes: Axes) -> None:
+        axes.set_xlabel(_label(comparison, cost))
+        axes.set_ylabel(_label(comparison, key))
+
+    shown = dict(list(panels.items())[:_PANELS])
+    title = (
+        f"{comparison.measures[key].title} against {comparison.measures[cost].title}, by variant"
+    )
+    height = 0.36 if len(shown) == 1 else 0.26
+    return _panels(f"tradeoff{number}", title, shown, draw, labels, height=height)
+
+
+def _means(group: Group, *keys: str) -> list[MeanResult]:
+    found = [group.results[key].mean for key in keys]
+    return [mean for mean in found if mean is not None]
 
 
 def differences_chart(number: int, comparison: Comparison, key: str) -> tuple[Markup, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from fadelab.compare.found import Collection, FoundRun, PointKey, unlike_conditions
-from fadelab.compare.measures import ALWAYS, Measure, measures_of
+from fadelab.compare.measures import ALWAYS, IF_KNOWN, Measure, measures_of
 from fadelab.compare.schema import (
     Comparison,
     DifferenceResult,
@@ -39,6 +39,9 @@ def compare(
         raise FadelabError(ExitCode.USAGE, "no run has come to an end: there is nothing to compare")
     main = [measure for metric in metrics for measure in measures_of(metric, tasks)]
     always = [measure for name in ALWAYS for measure in measures_of(name, tasks)]
+    summaries = [run.summary for run in found.runs if run.summary is not None]
+    if any(summary.periods is not None for summary in summaries):
+        always += [measure for name in IF_KNOWN for measure in measures_of(name, tasks)]
     measures = {measure.key: measure for measure in [*main, *always]}
     chosen = _baseline(found, baseline)
     grouped = _grouped(found)

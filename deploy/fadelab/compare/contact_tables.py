@@ -20,11 +20,11 @@ from fadelab.compare.markdown import markdown_table
 from fadelab.compare.rows import Field, Table, interval, point_name, verdict
 from fadelab.exit_codes import FadelabError
 from fadelab.report.units import NONE
+from fadelab.results.contact_schema import ContactUse
 from fadelab.results.contacts import uploads
 from fadelab.results.mads_checks import method_label
 from fadelab.results.paired import paired_difference
 from fadelab.results.record import RunRecord
-from fadelab.results.schema import ContactUse
 
 _BINS = 12
 _MADS = "mads"

@@ -239,6 +239,10 @@ def unlike_conditions(runs: Sequence[FoundRun]) -> list[str]:
     for run in runs:
         if run.experiment is not None:
             shared = run.experiment.model_dump(mode="json", include=set(_SHARED_BY_SEED))
+            shared["tasks"] = {
+                name: one.model_dump(mode="json", include=set(_SHARED_BY_SEED))
+                for name, one in (run.experiment.tasks or {}).items()
+            }
             at_point[run.point, run.seed].append(dict(_leaves("", shared)))
     found = {key for flats in at_point.values() for key in _differing(flats)}
     return sorted(found)

@@ -2,6 +2,7 @@
 
 from fadelab.compare.rows import Table, cost_table, main_table, run_table
 from fadelab.compare.schema import Comparison
+from fadelab.compare.tradeoff import tradeoff_table, tradeoffs
 
 HOW_TO_READ = (
     "Means are over valid runs; intervals are Student's t. Differences are of runs with the same "
@@ -20,6 +21,9 @@ def write_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     parts = [f"# {comparison.title}", *(f"> {remark}" for remark in comparison.remarks)]
     parts += [markdown_table(main_table(comparison, key)) for key in comparison.main]
+    parts += [
+        markdown_table(tradeoff_table(comparison, key, cost)) for key, cost in tradeoffs(comparison)
+    ]
     parts += [
         markdown_table(cost_table(comparison)),
         HOW_TO_READ,

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 
-from fadelab.compare.charts import axis_chart, curves_chart, differences_chart, has_differences
+from fadelab.compare.charts import (
+    axis_chart,
+    curves_chart,
+    differences_chart,
+    has_differences,
+    tradeoff_chart,
+)
 from fadelab.compare.curves import curves_of
 from fadelab.compare.found import FoundRun
 from fadelab.compare.markdown import COSTS, HOW_TO_READ
 from fadelab.compare.rows import Table, cost_table, main_table, run_table, sentence_case
 from fadelab.compare.schema import Comparison
+from fadelab.compare.tradeoff import tradeoff_table, tradeoffs
 from fadelab.report.markup import Cell, Markup, card, join, table, tag
 from fadelab.report.units import plural
 from fadelab.report.write import build_document
@@ -30,6 +37,7 @@ def build_comparison(comparison: Comparison, runs: Sequence[FoundRun]) -> str:
         *(_main(number, comparison, key) for number, key in enumerate(comparison.main)),
         *(_curves(number, comparison, task, runs) for number, task in enumerate(tasks)),
         *_axes(comparison),
+        *_tradeoffs(comparison),
         card("Costs and circumstances", _table(cost_table(comparison)), caption=COSTS),
         card("Every run", _table(run_table(comparison)), caption=_RUNS),
     ]
@@ -111,6 +119,20 @@ def _axes(comparison: Comparison) -> list[Markup]:
                 "point of the axis variants stand side by side."
             )
             cards.append(card(sentence_case(title), picture, caption=caption))
+    return cards
+
+
+def _tradeoffs(comparison: Comparison) -> list[Markup]:
+    """Draw and list what was learned against its energy."""
+    cards = []
+    for number, (key, cost) in enumerate(tradeoffs(comparison)):
+        content = tradeoff_table(comparison, key, cost)
+        picture = tradeoff_chart(number, comparison, key, cost)
+        caption = (
+            "One point for each variant: means over valid runs, with their 95 % intervals in both "
+            "directions; no interval from one run. Differences are of runs with the same seed."
+        )
+        cards.append(card(content.title, picture, _table(content), caption=caption))
     return cards
 
 

@@ -53,14 +53,14 @@ def main_table(comparison: Comparison, key: str) -> Table:
     info = comparison.measures[key]
     unit = f" ({info.unit})" if info.unit else ""
     percent = f"{100 * comparison.confidence:g} % interval"
-    headings = [*_group_headings(comparison), "valid runs", f"mean{unit} [{percent}]"]
+    headings = [*group_headings(comparison), "valid runs", f"mean{unit} [{percent}]"]
     if comparison.baseline is not None:
         headings += [f"less {short_name(comparison.baseline, 30)} [{percent}]", "pairs", "verdict"]
     rows = []
     for group in comparison.groups:
         result = group.results[key]
-        fields = [*_group_fields(comparison, group), _runs_field(group)]
-        fields.append(_mean_field(result.mean, result.without))
+        fields = [*group_fields(comparison, group), _runs_field(group)]
+        fields.append(mean_field(result.mean, result.without))
         if comparison.baseline is not None:
             is_baseline = group.variant == comparison.baseline
             fields += _difference_fields(result.difference, info, is_baseline=is_baseline)
@@ -78,7 +78,7 @@ def cost_table(comparison: Comparison, *, is_narrow: bool = False) -> Table:
     ]
     rows = []
     for group in comparison.groups:
-        fields = list(_group_fields(comparison, group))
+        fields = list(group_fields(comparison, group))
         for key in keys:
             mean = group.results[key].mean
             if mean is None:
@@ -87,12 +87,12 @@ def cost_table(comparison: Comparison, *, is_narrow: bool = False) -> Table:
             spread = "" if mean.high is None else f" ± {_short(mean.high - mean.mean)}"
             fields.append(Field(_short(mean.mean) + spread, mean.mean))
         rows.append(tuple(fields))
-    return Table("Costs and circumstances", (*_group_headings(comparison), *headings), tuple(rows))
+    return Table("Costs and circumstances", (*group_headings(comparison), *headings), tuple(rows))
 
 
 def run_table(comparison: Comparison) -> Table:
     """Return every run, also those that do not count."""
-    headings = (*_group_headings(comparison), "seed", "state")
+    headings = (*group_headings(comparison), "seed", "state")
     titles = tuple(comparison.measures[key].title for key in comparison.main)
     rows = []
     for group in comparison.groups:
@@ -101,7 +101,7 @@ def run_table(comparison: Comparison) -> Table:
             values = [run.values[key] for key in comparison.main]
             rows.append(
                 (
-                    *_group_fields(comparison, group),
+                    *group_fields(comparison, group),
                     Field(str(run.seed), float(run.seed)),
                     Field(run.state, is_bad=bad),
                     *(
@@ -116,7 +116,8 @@ def run_table(comparison: Comparison) -> Table:
     return Table("Every run", (*headings, *titles, "folder, or why it does not count"), tuple(rows))
 
 
-def _group_headings(comparison: Comparison) -> tuple[str, ...]:
+def group_headings(comparison: Comparison) -> tuple[str, ...]:
+    """Return the headings of the columns that say which group a row is of."""
     last = [axis.name.rpartition(".")[2] for axis in comparison.axes]
     return (
         "variant",
@@ -127,7 +128,8 @@ def _group_headings(comparison: Comparison) -> tuple[str, ...]:
     )
 
 
-def _group_fields(comparison: Comparison, group: Group) -> tuple[Field, ...]:
+def group_fields(comparison: Comparison, group: Group) -> tuple[Field, ...]:
+    """Return a group's fields of these columns."""
     numbers = {
         (axis.name, label): value
         for axis in comparison.axes
@@ -149,7 +151,8 @@ def _runs_field(group: Group) -> Field:
     return Field(text, float(valid), valid < len(group.runs))
 
 
-def _mean_field(mean: MeanResult | None, without: Sequence[int]) -> Field:
+def mean_field(mean: MeanResult | None, without: Sequence[int]) -> Field:
+    """Return a mean with its interval, and how many runs have none."""
     if mean is None:
         text = f"{NONE} (none of {len(without)} has it)" if without else NONE
         return Field(text, float("-inf"), bool(without))
@@ -165,16 +168,23 @@ def _difference_fields(
     if is_baseline:
         return [Field("baseline", float("-inf")), Field("", float("-inf")), Field("")]
     if difference is None:
-        return [Field(NONE, float("-inf")), Field("0", 0.0, is_bad=True), Field("no pair")]
+        return [difference_field(None), Field("0", 0.0, is_bad=True), Field("no pair")]
     pairs = str(difference.n)
     if difference.unpaired:
         pairs += f" (without seed {', '.join(map(str, difference.unpaired))})"
-    text = interval(difference.mean, difference.low, difference.high, sign=True)
     return [
-        Field(text, difference.mean),
+        difference_field(difference),
         Field(pairs, float(difference.n), bool(difference.unpaired)),
         Field(verdict(difference, higher_is_better=info.higher_is_better)),
     ]
+
+
+def difference_field(difference: DifferenceResult | None) -> Field:
+    """Return a difference to the baseline with its interval."""
+    if difference is None:
+        return Field(NONE, float("-inf"))
+    text = interval(difference.mean, difference.low, difference.high, sign=True)
+    return Field(text, difference.mean)
 
 
 def verdict(difference: DifferenceResult, *, higher_is_better: bool | None) -> str:

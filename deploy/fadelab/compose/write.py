@@ -26,8 +26,8 @@ from fadelab.experiment import Experiment
 from fadelab.folders import made
 from fadelab.learning_tasks import check_one_task
 from fadelab.local.plan import PORT, RunPlan, draw_run_id
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.sources import AnyRadio
+from fadelab_proto import collector
 
 _NOBODY = (10001, 10001)
 """User and group of the images."""
@@ -65,6 +65,10 @@ def write_testbed(
 
     """
     check_one_task(experiment, "a run in containers")
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
     run_id = draw_run_id() if shared is None else shared.run_id
     task = experiment.first.task
     bench = Workbench(plan_inside(experiment, task.data_dir.absolute(), run_id).workbench())

@@ -62,6 +62,8 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self.failure: Message | None = None
+        """The last message that told of one, whoever has received it."""
 
     @staticmethod
     def pair() -> "tuple[Channel, Channel]":
@@ -78,13 +80,13 @@ class Channel:
 
     def receive(self) -> Message | None:
         """Wait for a message; None when the other end is closed."""
-        return _decode(self.socket.recv(_MAX_MESSAGE_BYTES))
+        return self._received(self.socket.recv(_MAX_MESSAGE_BYTES))
 
     async def receive_async(self) -> Message | None:
         """Wait in the event loop for a message; None when the other end is closed."""
         self.socket.setblocking(False)  # noqa: FBT003 (the standard library's signature)
         loop = asyncio.get_running_loop()
-        return _decode(await loop.sock_recv(self.socket, _MAX_MESSAGE_BYTES))
+        return self._received(await loop.sock_recv(self.socket, _MAX_MESSAGE_BYTES))
 
     def drain(self) -> list[Message]:
         """Return the messages that have arrived, without waiting."""
@@ -99,13 +101,14 @@ class Channel:
         """Close this end."""
         self.socket.close()
 
-
-def _decode(data: bytes) -> Message | None:
-    if not data:
-        return None
-    message = json.loads(data)
-    assert isinstance(message, dict)
-    return message
+    def _received(self, data: bytes) -> Message | None:
+        if not data:
+            return None
+        message = json.loads(data)
+        assert isinstance(message, dict)
+        if "failed" in message:
+            self.failure = message
+        return message
 
 
 @dataclass(slots=True)
@@ -256,15 +259,11 @@ class Family:
                 raise self._obituary(child)
 
     def _obituary(self, dead: Child) -> FadelabError:
-        last_words = ""
-        code = ExitCode.COMPONENT_FAILED
-        for message in dead.channel.drain():
-            if "failed" in message:
-                last_words = str(message["failed"])
-                code = ExitCode(int(str(message["code"])))
-        if not last_words:
-            last_words = f"{dead.name} ended unexpectedly with {how_it_ended(dead.exit_code)}"
-        return FadelabError(code, last_words)
+        dead.channel.drain()
+        if (failure := dead.channel.failure) is not None:
+            return FadelabError(ExitCode(int(str(failure["code"]))), str(failure["failed"]))
+        how = how_it_ended(dead.exit_code)
+        return FadelabError(ExitCode.COMPONENT_FAILED, f"{dead.name} ended unexpectedly with {how}")
 
 
 def how_it_ended(exit_code: int | None) -> str:

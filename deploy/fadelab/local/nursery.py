@@ -1,6 +1,7 @@
 """The nursery: load torch, data and model once, warm up, then fork every agent from here."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -15,6 +16,7 @@ from fadelab.local.children import Channel, how_it_ended, run_child
 from fadelab.local.plan import LocalPlan
 from fadelab_agent.policy import build_policy
 from fadelab_emulation import linux
+from fadelab_proto import collector
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
 
@@ -35,7 +37,9 @@ def nursery(plan: LocalPlan, namespaces: Channel, channel: Channel) -> None:
     Messages to the parent: ``warm`` once the model is known, ``forked``, ``agent_ended`` for an
     agent that ended by itself. Messages from the parent: ``fork`` and ``end``.
     """
-    from fadelab_agent.workbench import Workbench  # noqa: PLC0415 -- only this process needs torch
+    with collector.importing():
+        # Only this process needs torch.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
 
     # The folder of each task's data, as seen from where the command was given.
     benches = [Workbench(config, config.task.data_dir.absolute()) for config in plan.workbenches()]
@@ -80,10 +84,11 @@ def grace_s(agents: int) -> float:
 
 
 def send_descriptors(channel: Channel, descriptors: list[int]) -> None:
-    """Pass open descriptors to another process."""
+    """Pass open descriptors to another process; one that is gone does not matter."""
     for start in range(0, len(descriptors), _DESCRIPTORS_AT_ONCE):
         group = descriptors[start : start + _DESCRIPTORS_AT_ONCE]
-        socket.send_fds(channel.socket, [b"d"], group)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(channel.socket, [b"d"], group)
 
 
 def receive_descriptors(channel: Channel, count: int) -> list[int]:

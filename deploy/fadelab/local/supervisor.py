@@ -16,10 +16,10 @@ from fadelab.local.nursery import grace_s, nursery, send_descriptors
 from fadelab.local.plan import LocalPlan, ModelFacts
 from fadelab_emulation.emulator import emulate
 from fadelab_emulation.namespaces import NetworkNamespace
+from fadelab_proto import collector
 from fadelab_proto import federation_pb2_grpc as pb_grpc
 from fadelab_proto.clock import SystemClock
 from fadelab_proto.events import EventLog
-from fadelab_server.app import serve
 from fadelab_server.config import ServerConfig
 
 _GRACE_S = 5.0
@@ -94,6 +94,10 @@ def _models(warm: Message) -> list[ModelFacts]:
 
 
 def _server(channel: Channel) -> None:
+    with collector.importing():
+        # Only this process needs it, and meanwhile the nursery imports torch.
+        from fadelab_server.app import serve  # noqa: PLC0415
+
     message = channel.receive()
     if message is None:
         return
@@ -127,9 +131,10 @@ class _Run:
         plan, family, crew = self._plan, self._family, self._crew
         warm = await self._message(crew.nursery, "warm")
         config = plan.server_of(_models(warm))
-        crew.server.channel.send(config=config.model_dump_json())
+        # Its address is there when the links are.
         await self._message(crew.emulator, "links")
         self._phase("links_ready")
+        crew.server.channel.send(config=config.model_dump_json())
         await self._message(crew.server, "listening")
         crew.nursery.channel.send(fork=True)
         await self._message(crew.nursery, "forked")

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from fadelab.experiment import Experiment
-from fadelab.report.model import NAMED_DEVICES, FloatArray, Run, ScheduleView
+from fadelab.report.model import NAMED_DEVICES, FloatArray, PeriodTimeline, Run, ScheduleView
 from fadelab.report.write import write_report
+from fadelab.results.periods import bound_history
 from fadelab.results.record import RunRecord
 from fadelab.results.schema import Summary
+from fadelab.results.stages import stages_of
 from fadelab.results.throughput import throughput
 from fadelab_emulation.config import RadioConfig
 from fadelab_emulation.contact.coverage import CoverageConfig
@@ -29,6 +31,7 @@ def report_run(run_dir: Path, summary: Summary) -> Path:
         _schedule_view(record, experiment),
         throughput(record, devices, _STEPS if devices > NAMED_DEVICES else _STEPS_PER_LINK),
         experiment.validity,
+        PeriodTimeline(stages_of(record), bound_history(record)),
     )
     path = run_dir / "report.html"
     write_report(path, run)

@@ -13,18 +13,21 @@ from fadelab.results.schema import TaskResult
 def learning(run: Run) -> Markup:
     """Draw one card per task."""
     return join(
-        *(_task(index, name, task) for index, (name, task) in enumerate(run.summary.tasks.items()))
+        *(
+            _task(index, name, task, is_one_of_several=len(run.summary.tasks) > 1)
+            for index, (name, task) in enumerate(run.summary.tasks.items())
+        )
     )
 
 
-def _task(index: int, name: str, task: TaskResult) -> Markup:
+def _task(index: int, name: str, task: TaskResult, *, is_one_of_several: bool) -> Markup:
     title = f"Learning: {name}"
     if not task.curve:
         return card(title, empty("No published version was evaluated, so there is no curve."))
 
     chart = render(
         f"learning{index}",
-        f"{task.metric} and loss of task {name} against time and uplink bytes",
+        f"{task.metric} and loss of task {name} against time, uplink bytes and energy",
         0.46 * WIDTH_IN,
         lambda figure: _draw(figure, task),
     )
@@ -36,7 +39,9 @@ def _task(index: int, name: str, task: TaskResult) -> Markup:
         f"held-out test set. {better} {task.metric} is better; the dotted line is the best value"
         f"{_baseline_words(task)}. "
         "Uplink bytes are all layer-2 bytes that all devices had sent when the version was "
-        "published, with headers, retransmissions and acknowledgements.",
+        "published, with headers, retransmissions and acknowledgements"
+        f"{', of all tasks together' if is_one_of_several else ''}. Energy is what computing and "
+        "transfers of this task had cost all devices by then, from measured times.",
     )
 
 
@@ -46,27 +51,44 @@ def _baseline_words(task: TaskResult) -> str:
     return f", the dashed line what the rule '{task.baseline.name}' achieves without learning"
 
 
+def _axes_of(task: TaskResult) -> list[tuple[str, str, list[float]]]:
+    """Return what a version can be held against: title, unit and values."""
+    found = [
+        (
+            f"against emulated time (best {number(task.best, task.unit)})",
+            "emulated time (s)",
+            [point.t_s for point in task.curve],
+        ),
+        (
+            "against uplink bytes of all devices",
+            "uplink wire bytes (MB)",
+            [point.wire_up_bytes / 1e6 for point in task.curve],
+        ),
+    ]
+    joules = [point.energy_j for point in task.curve if point.energy_j is not None]
+    if len(joules) == len(task.curve) and max(joules) > 0:
+        found.append(("against the task's energy", "energy of all devices (J)", joules))
+    return found
+
+
 def _draw(figure: Figure, task: TaskResult) -> None:
-    panels = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3, 2))
+    columns = _axes_of(task)
+    panels = figure.subplots(2, len(columns), sharex="col", sharey="row", height_ratios=(3, 2))
     values = np.array([point.value for point in task.curve])
     losses = np.array([np.nan if point.loss is None else point.loss for point in task.curve])
     finite = losses[np.isfinite(losses)]
-    seconds = [point.t_s for point in task.curve]
-    megabytes = [point.wire_up_bytes / 1e6 for point in task.curve]
     # Single versions can be told apart as dots only while there are few of them.
     marker = "o" if len(task.curve) <= 60 else ""
-    for column, x in enumerate((seconds, megabytes)):
+    for column, (title, label, x) in enumerate(columns):
         panels[0, column].plot(x, values, color=BLUE, marker=marker, markersize=3)
         panels[1, column].plot(x, losses, color=PURPLE, marker=marker, markersize=3)
+        panels[0, column].set_title(title)
+        panels[1, column].set_xlabel(label)
         if task.best is not None:
             panels[0, column].axhline(task.best, color=BLUE, linewidth=0.8, linestyle=":")
         if task.baseline is not None:
             panels[0, column].axhline(task.baseline.value, color=GREY, linestyle="--")
     if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
         use_log_scale(panels[1, 0], "y")
-    panels[0, 0].set_title(f"against emulated time (best {number(task.best, task.unit)})")
-    panels[0, 1].set_title("against uplink bytes of all devices")
     panels[0, 0].set_ylabel(f"{task.metric} ({task.unit})" if task.unit else task.metric)
     panels[1, 0].set_ylabel("test loss")
-    panels[1, 0].set_xlabel("emulated time (s)")
-    panels[1, 1].set_xlabel("uplink wire bytes (MB)")

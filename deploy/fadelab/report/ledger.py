@@ -33,6 +33,7 @@ _PARTS = {
     "ethernet": "Ethernet headers",
     "probes": "delay probes",
     "waiting": "less what still waited at the end",
+    "overflowed": "less frames that found a queue full",
     "residual": "residual",
 }
 _KINDS: dict[str, tuple[str, Callable[[DirectionBytes], int]]] = {
@@ -41,7 +42,7 @@ _KINDS: dict[str, tuple[str, Callable[[DirectionBytes], int]]] = {
     "gRPC, HTTP/2, control": (SKY, lambda d: d.framing),
     "IP and Ethernet headers": (ORANGE, lambda d: d.ip_headers + d.ethernet),
     "lost or sent again": (VERMILION, lambda d: d.undelivered + d.retransmitted),
-    "rest": (GREY, lambda d: d.probes + d.residual - d.waiting),
+    "rest": (GREY, lambda d: d.probes + d.residual - d.waiting - d.overflowed),
 }
 """What a chart tells apart: colour and bytes."""
 _ROWS = 32
@@ -80,7 +81,7 @@ def _parts(run: Run) -> Markup:
 
     def cells(direction: DirectionBytes, part: str) -> list[Cell]:
         count = getattr(direction, part)
-        if part == "waiting":
+        if part in ("waiting", "overflowed"):
             count = -count
         percent = 100 * count / direction.wire if direction.wire else None
         return [Cell(byte_size(count), count), Cell(_percent(percent), percent or 0.0)]
@@ -88,7 +89,7 @@ def _parts(run: Run) -> Markup:
     rows = [
         [Cell(name), *cells(total.up, part), *cells(total.down, part)]
         for part, name in _PARTS.items()
-        if part not in ("undelivered", "probes", "waiting")
+        if part not in ("undelivered", "probes", "waiting", "overflowed")
         or getattr(total.up, part)
         or getattr(total.down, part)
     ]

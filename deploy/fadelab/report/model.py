@@ -1,14 +1,16 @@
 """What a report is drawn from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fadelab.experiment import ValidityConfig
+from fadelab.results.period_schema import BoundPoint
 from fadelab.results.schema import DeviceResult, Summary
+from fadelab.results.stages import Stage
 from fadelab.results.throughput import Throughput
 
 FloatArray = NDArray[np.floating]
@@ -62,6 +64,15 @@ class ScheduleView:
 
 
 @dataclass(frozen=True, slots=True)
+class PeriodTimeline:
+    """What only the report tells of local periods; nothing where devices report none."""
+
+    stages: Sequence[Stage] = ()
+    bounds: Mapping[str, Sequence[BoundPoint]] = field(default_factory=dict)
+    """The convergence bound of every task after its aggregations."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Everything that one report shows."""
 
@@ -72,6 +83,7 @@ class Run:
     """None if no readings of the links were recorded."""
     bounds: ValidityConfig
     """What the run was judged by."""
+    timeline: PeriodTimeline = PeriodTimeline()
 
     @property
     def ratio_band(self) -> Band:

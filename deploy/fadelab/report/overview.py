@@ -3,7 +3,8 @@
 from fadelab.report.markup import Markup, card, figure, tag
 from fadelab.report.model import Run
 from fadelab.report.units import byte_size, number, plural, share
-from fadelab.results.schema import ContactUse, DirectionBytes, TaskResult
+from fadelab.results.contact_schema import ContactUse
+from fadelab.results.schema import DirectionBytes, TaskResult
 
 
 def heading(run: Run) -> Markup:

@@ -67,6 +67,17 @@ def _figures(plans: RoundPlans) -> list[Markup]:
             share(plans.slowest_as_planned, plans.slowest_judged),
             f"of {plural(plans.slowest_judged, 'complete round')}",
         ),
+        figure(
+            "Rates during rounds",
+            number(plans.largest_rate_drift),
+            f"largest relative difference from the plan, {plans.rates_compared} ticks of sending "
+            "links",
+        ),
+        figure(
+            "Uplink against full precision",
+            number(plans.wire_share),
+            f"of the wire bytes; of the updates' bits {number(plans.nominal_share)}",
+        ),
         figure("Planned", number(plans.planned_j, "J"), f"in {number(plans.planned_s, 's')}"),
         figure("Measured", number(plans.measured_j, "J"), f"in {number(plans.measured_s, 's')}"),
     ]

@@ -6,6 +6,7 @@ from fadelab.report.units import NONE, number
 from fadelab.results.schema import ClassTraffic
 from fadelab.results.sp_fl_schema import ClassArrivals
 
+_ROWS = 100
 _MODES = {
     "deadline": "what is incomplete at the deadline is lost; the links' rates follow the channel",
     "datagram": "datagrams are lost on the links, as often as the formula says",
@@ -24,8 +25,8 @@ def sp_fl(run: Run) -> Markup:
         _row("moduli, given the signs", found.modulus, _traffic(run, "modulus")),
     ]
     headings = [
-        "class", "of updates", "predicted", "95 % interval", "arrived", "inside", "packets sent",
-        "bytes sent",
+        "class", "of updates", "predicted", "95 % interval", "carried", "arrived", "inside",
+        "packets sent", "bytes sent", "queue full",
     ]  # fmt: skip
     power = NONE if found.mean_sign_power is None else number(100 * found.mean_sign_power)
     kappa = NONE if found.last_kappa is None else number(found.last_kappa)
@@ -40,10 +41,37 @@ def sp_fl(run: Run) -> Markup:
             class_="fact",
         ),
         table(headings, rows, limit=len(rows)),
+        _by_device(run),
         caption="Predicted: mean of the probabilities with which the rounds were decided. The "
-        "interval is that of as many trials. Packets and bytes are those of the links' class "
-        "queues, layer 2, of all devices.",
+        "interval is that of as many trials. Carried: what the links' programmed rates suffice for, "
+        "where a deadline decides. Packets and bytes are those of the links' class queues, layer 2, "
+        "of all devices; so are packets that found the queue full. Second table: the uplink of every "
+        "device by its interface's counter at the server's end, and by those of the class queues.",
     )
+
+
+def _by_device(run: Run) -> Markup:
+    """Hold every device's interface against the queues of its classes."""
+    names = [own.name for device in run.devices.values() for own in device.up.classes]
+    names = list(dict.fromkeys(names))
+    headings = [
+        "device",
+        "interface (bytes)",
+        *(f"{name} ({what})" for name in names for what in ("packets", "bytes", "queue full")),
+    ]
+    rows = [
+        [
+            Cell(device),
+            Cell(str(result.bytes.up.wire)),
+            *(
+                Cell(str(count))
+                for own in result.up.classes
+                for count in (own.packets, own.bytes, own.overflowed or 0)
+            ),
+        ]
+        for device, result in run.devices.items()
+    ]
+    return table(headings, rows, limit=_ROWS)
 
 
 def _row(name: str, arrivals: ClassArrivals, traffic: list[ClassTraffic]) -> list[Cell]:
@@ -53,10 +81,12 @@ def _row(name: str, arrivals: ClassArrivals, traffic: list[ClassTraffic]) -> lis
         Cell(str(arrivals.packets)),
         Cell(_share(arrivals.predicted)),
         Cell(f"{_share(arrivals.low)} to {_share(arrivals.high)}"),
+        Cell(_share(arrivals.carried)),
         Cell(_share(arrivals.empirical)),
         Cell(NONE if inside is None else "yes" if inside else "no"),
         Cell(str(sum(own.packets for own in traffic))),
         Cell(str(sum(own.bytes for own in traffic))),
+        Cell(str(sum(own.overflowed or 0 for own in traffic))),
     ]
 
 

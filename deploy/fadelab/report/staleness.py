@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from fadelab.report.markup import Markup, card, empty
+from fadelab.report.markup import Cell, Markup, card, empty, join, table
 from fadelab.report.model import Run
 from fadelab.report.style import BLUE, PURPLE, WIDTH_IN, render
-from fadelab.report.units import spread
+from fadelab.report.units import NONE, number, spread
 
 
 def staleness(run: Run) -> Markup:
@@ -34,12 +34,29 @@ def staleness(run: Run) -> Markup:
     ]
     return card(
         title,
-        chart,
-        caption="Staleness in versions: versions published between the one an update started from "
+        join(chart, _by_task(run)),
+        caption="Staleness in versions: versions of the task published between the one an update started from "
         "and its application. In seconds: emulated time between those two moments. "
         + "; ".join(parts).capitalize()
         + ".",
     )
+
+
+def _by_task(run: Run) -> Markup:
+    """List the tasks where there are several: their versions are counted apart."""
+    tasks = run.summary.tasks
+    if len(tasks) < 2:
+        return Markup()
+    headings = ("task", "updates applied", "mean (versions)", "largest (versions)", "largest (s)")
+    rows = []
+    for name, task in tasks.items():
+        sample = task.staleness
+        count = len(sample.versions)
+        mean = sum(sample.versions) / count if count else None
+        values = (mean, max(sample.versions, default=None), max(sample.seconds, default=None))
+        cells = [Cell(NONE) if value is None else Cell(number(value), value) for value in values]
+        rows.append([Cell(name), Cell(number(count), count), *cells])
+    return table(headings, rows, limit=len(rows))
 
 
 def _draw_staleness(figure: Figure, versions: Sequence[int], seconds: Sequence[float]) -> None:

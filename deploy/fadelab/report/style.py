@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fadelab.report.markup import Markup, tag
+from fadelab_proto import collector
 
 # The palette of Okabe and Ito, which readers with colour vision deficiencies can tell apart.
 BLUE = "#0072B2"
@@ -59,6 +61,9 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 
+# SVG's own resolution: at it text is measured as it will be drawn.
+_POINTS_PER_IN = 72
+
 _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 _IDENTIFIER = re.compile(r' id="([^"]*)"')
@@ -72,16 +77,33 @@ def render(name: str, description: str, height_in: float, draw: Callable[[Figure
     ``name`` must be unique on the page: it seeds matplotlib's identifiers and prefixes them, as
     those of two charts on one page share a namespace. The same input gives the same bytes.
     """
-    with mpl.rc_context(), warnings.catch_warnings():
+    # Figures are full of cycles, and all of them are wanted until the last line is written.
+    with collector.paused(), mpl.rc_context(), warnings.catch_warnings():
         # A name in a script that the measuring font lacks: the reader's browser will have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         mpl.rcdefaults()
         mpl.rcParams.update({**_STYLE, "svg.hashsalt": name})
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        canvas = FigureCanvasSVG(figure)
         draw(figure)
+        _lay_out(figure)
         stream = StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        canvas.print_figure(stream, format="svg", metadata={"Date": None})
     return _inline(stream.getvalue(), name, description)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Give every panel its place, once and for all.
+
+    matplotlib would draw the whole figure for it, and then again.
+    """
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    pixels_per_in, figure.dpi = figure.dpi, _POINTS_PER_IN
+    engine.execute(figure)
+    # That of pictures inside the figure, such as a colour bar.
+    figure.dpi = pixels_per_in
+    figure.set_layout_engine(None)
 
 
 def _inline(document: str, name: str, description: str) -> Markup:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from fadelab.report.bound import bound
 from fadelab.report.coverage import field_map, timeline
 from fadelab.report.devices import device_table, manifest
 from fadelab.report.energy import energy_table
@@ -13,9 +14,11 @@ from fadelab.report.ledger import ledger
 from fadelab.report.markup import Markup, tag
 from fadelab.report.model import Run
 from fadelab.report.overview import heading, key_figures, marks, verdict
+from fadelab.report.periods import periods
 from fadelab.report.proof import proof
 from fadelab.report.rounds import round_plans
 from fadelab.report.sp_fl import sp_fl
+from fadelab.report.stages import stages
 from fadelab.report.staleness import staleness
 from fadelab.report.throughput import throughput
 from fadelab.report.timing import resume, start_up
@@ -27,6 +30,9 @@ _SECTIONS = (
     marks,
     key_figures,
     learning,
+    stages,
+    periods,
+    bound,
     round_plans,
     timeline,
     field_map,

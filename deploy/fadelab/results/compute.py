@@ -11,6 +11,7 @@ from fadelab.results.contacts import contact_use
 from fadelab.results.devices import device_results
 from fadelab.results.ledger import Ledger, add_ledgers
 from fadelab.results.links import links_result
+from fadelab.results.periods import period_results
 from fadelab.results.record import RunRecord, number
 from fadelab.results.rounds import round_plans
 from fadelab.results.schema import (
@@ -45,6 +46,7 @@ def compute_summary(run_dir: Path) -> Summary:
     total = _totals(devices.values())
     links = links_result(record)
     lateness = _lateness(record)
+    periods = period_results(record)
     reasons = invalid_reasons(
         record,
         experiment.validity,
@@ -53,6 +55,7 @@ def compute_summary(run_dir: Path) -> Summary:
         devices=devices,
         total=total,
         lateness=lateness,
+        periods=periods,
     )
     phases = {
         str(event["name"]): number(event, "since_command_s")
@@ -78,7 +81,8 @@ def compute_summary(run_dir: Path) -> Summary:
         ),
         contacts=contact_use(record),
         sp_fl=sp_fl_rounds(record),
-        rounds=round_plans(record),
+        rounds=round_plans(record, total.bytes.up.wire),
+        periods=periods,
         twin=formula_twin(record),
     )
 

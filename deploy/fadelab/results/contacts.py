@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fadelab.methods import MadsMethod
+from fadelab.results.contact_schema import ContactUse
 from fadelab.results.record import Event, RunRecord, number
-from fadelab.results.schema import ContactUse
 from fadelab_emulation.schedule import contact_windows
 
 

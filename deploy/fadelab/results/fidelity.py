@@ -78,10 +78,23 @@ class LinkEvidence:
 def _classes(account: Event, direction: str) -> list[ClassTraffic]:
     columns = [
         account.get(name, [])
-        for name in ("classes", f"{direction}_class_packets", f"{direction}_class_bytes")
+        for name in (
+            "classes",
+            f"{direction}_class_packets",
+            f"{direction}_class_bytes",
+            f"{direction}_class_overflowed",
+        )
     ]
-    names, packets, sizes = (column if isinstance(column, list) else [] for column in columns)
+    names, packets, sizes, overflowed = (
+        column if isinstance(column, list) else [] for column in columns
+    )
     return [
-        ClassTraffic(name=str(name), packets=int(str(count)), bytes=int(str(size)))
-        for name, count, size in zip(names, packets, sizes, strict=True)
+        ClassTraffic(
+            name=str(name),
+            packets=int(str(count)),
+            bytes=int(str(size)),
+            # Older records do not have it.
+            overflowed=int(str(overflowed[at])) if overflowed else None,
+        )
+        for at, (name, count, size) in enumerate(zip(names, packets, sizes, strict=True))
     ]

@@ -43,6 +43,18 @@ class ProgrammedRate:
         """Return how long the link was open between two times."""
         return self._at(self._open_s, to_s) - self._at(self._open_s, from_s)
 
+    def airtime_s(self, bits: float, from_s: float) -> float:
+        """Return how long the open link would take for some bits if nothing else were on it.
+
+        What the timeline's end leaves over takes as long as the mean of the whole open time.
+        """
+        before = self._at(self._bits, from_s)
+        left = max(0.0, bits - (self._bits[-1] - before))
+        # Where the link is closed neither integral grows, so both ends of such a gap are one.
+        end_s = float(np.interp(before + bits, self._bits, self._open_s))
+        beyond_s = left * self._open_s[-1] / self._bits[-1] if left and self._bits[-1] else 0.0
+        return end_s - self._at(self._open_s, from_s) + beyond_s
+
     def _at(self, integral: FloatArray, t_s: float) -> float:
         position = np.clip(t_s / self._tick_s, 0, len(integral) - 1)
         return float(np.interp(position, np.arange(len(integral)), integral))

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fadelab.results.record import Event, RunRecord, number
-from fadelab.results.schema import ByteLedger, DevicePackets, DirectionBytes, RoundPackets
+from fadelab.results.schema import (
+    ByteLedger,
+    DevicePackets,
+    DirectionBytes,
+    PacketBytes,
+    RoundPackets,
+)
 from fadelab_proto.packet import HEADER_BYTES
 from fadelab_proto.tcp_info import NOTHING_SENT
 
 Direction = Literal["up", "down"]
 
 ETHERNET_BYTES = 14
+FULL_FRAME_BYTES = 1514
 DATAGRAM_HEADER_BYTES = 20 + 8
 """Headers of IPv4 (RFC 791) and UDP (RFC 768)."""
 
@@ -101,6 +108,17 @@ class Ledger:
         return [
             DevicePackets(direction=direction, task=task, packet_class=name, **_sums(group))
             for (direction, task, name), group in sorted(groups.items())
+        ]
+
+    def task_packets(self, task: str) -> list[PacketBytes]:
+        """Return a task's packets by direction and class, over all devices and versions."""
+        groups: dict[tuple[Direction, str], list[Shipment]] = defaultdict(list)
+        for shipment in self._shipments:
+            if shipment.task == task:
+                groups[shipment.direction, shipment.packet_class].append(shipment)
+        return [
+            PacketBytes(direction=direction, packet_class=name, **_sums(group))
+            for (direction, name), group in sorted(groups.items())
         ]
 
     def rounds(self, task: str) -> list[RoundPackets]:
@@ -221,6 +239,7 @@ def direction_bytes(
         wire=counted("wire_bytes"),
         device_end=counted("device_end_bytes"),
         waiting=counted("waiting_bytes"),
+        overflowed=FULL_FRAME_BYTES * counted("overflowed_packets"),
         payload=payload,
         packet_headers=headers,
         framing=counted("tcp_bytes") - again - in_stream if seen else 0,
@@ -235,7 +254,7 @@ def direction_bytes(
 def add_bytes(directions: Iterable[DirectionBytes]) -> DirectionBytes:
     """Return the sum of several links' bytes."""
     found = list(directions)
-    names = (*_PARTS, "waiting", "wire", "device_end")
+    names = (*_PARTS, "waiting", "overflowed", "wire", "device_end")
     return _balanced(**{name: sum(getattr(each, name) for each in found) for name in names})
 
 
@@ -250,11 +269,14 @@ def add_ledgers(ledgers: Iterable[ByteLedger]) -> ByteLedger:
     )
 
 
-def _balanced(*, wire: int, device_end: int, waiting: int, **parts: int) -> DirectionBytes:
-    residual = wire - (sum(parts.values()) - waiting)
+def _balanced(
+    *, wire: int, device_end: int, waiting: int, overflowed: int, **parts: int
+) -> DirectionBytes:
+    residual = wire - (sum(parts.values()) - waiting - overflowed)
     return DirectionBytes(
         **parts,
         waiting=waiting,
+        overflowed=overflowed,
         residual=residual,
         residual_percent=round(100 * residual / wire, 4) if wire else None,
         wire=wire,

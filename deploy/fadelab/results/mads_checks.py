@@ -18,8 +18,8 @@ import numpy as np
 from fadelab.experiment import Experiment
 from fadelab.methods import AflMethod, MadsMethod
 from fadelab.results.compute import compute_summary
+from fadelab.results.contact_schema import ContactUse
 from fadelab.results.record import RunRecord
-from fadelab.results.schema import ContactUse
 from fadelab_agent.policy import DenseConfig, FixedFractionConfig
 
 LEAST_SUCCESS = 0.95

@@ -1,5 +1,7 @@
 """The summary's part on rounds whose powers the server decided."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from fadelab_proto.config import StrictModel
@@ -52,9 +54,31 @@ class RoundPlans(StrictModel):
     largest_rate_gap: float = Field(
         description="Largest relative difference of a planned rate from the one put in force."
     )
+    largest_rate_drift: float | None = Field(
+        None,
+        description="Largest relative difference, from the moment at which a round's powers were in "
+        "force to its last packet, of a sending link's rate from the planned one; null if no "
+        "timeline was recorded.",
+    )
+    rates_compared: int = Field(0, description="Ticks of sending links that were looked at.")
+    rounds_ended: int = Field(0, description="Rounds that made a version.")
+    spent_budget: Literal["energy", "latency"] | None = Field(
+        None, description="Which budget ended the run; null if none did."
+    )
     planned_s: float = Field(description="Sum over the rounds that ended.")
     planned_j: float
     measured_s: float
     measured_j: float
     mean_bits_per_update: float | None = Field(description="Nominal, of updates that were sent.")
+    nominal_share: float | None = Field(
+        None,
+        description="Nominal bits of all updates that were due, over those of 32 bits for each "
+        "entry. An update that a lazy rule skips was due and has none; one for which there was no "
+        "power was not.",
+    )
+    wire_share: float | None = Field(
+        None,
+        description="Layer-2 bytes that uplinks carried, whatever for, over those of the same "
+        "updates with 32 bits for each entry and the headers of all layers.",
+    )
     silenced: int = Field(description="Updates that were not sent for want of power.")

@@ -9,9 +9,12 @@ it was in force. The two accounts are never mixed.
 from collections.abc import Iterable
 from itertools import groupby
 from statistics import median
+from typing import Literal
 
 from fadelab.results.record import Event, RunRecord, number
+from fadelab.results.round_rates import rate_drift
 from fadelab.results.round_schema import PlannedRound, RoundPlans
+from fadelab_agent.wire_size import full_precision_wire_bits
 
 _LONG_BITS = 50 * 1514 * 8
 """Fifty full frames: what is shorter says more of bursts and of waking up than of the link."""
@@ -20,8 +23,14 @@ _AS_LONG = 0.95
 _Key = tuple[int, int]
 
 
-def round_plans(record: RunRecord) -> RoundPlans | None:
-    """Return what became of the plans; None if the server planned no rounds."""
+def round_plans(record: RunRecord, wire_up_bytes: int) -> RoundPlans | None:
+    """Return what became of the plans; None if the server planned no rounds.
+
+    Args:
+        record: of the run.
+        wire_up_bytes: layer-2 bytes that all uplinks carried.
+
+    """
     planned = record.of("server", "round_planned")
     if not planned:
         return None
@@ -39,6 +48,12 @@ def round_plans(record: RunRecord) -> RoundPlans | None:
     ratios = [measured_s / planned_s for _, planned_s, measured_s in pairs]
     long = [measured / plan for bits, plan, measured in pairs if bits > _LONG_BITS]
     judged = [one for one in rounds if one.slowest_as_planned is not None]
+    drift = rate_drift(record, planned)
+    bits = [own for one in rounds for own in _due_bits(one)]
+    entries = int(max(float(str(event.get("entries", 0))) for event in planned))
+    full_bits = full_precision_wire_bits(
+        entries, max_payload_bytes=record.experiment.transport.max_payload_bytes
+    )
     end = record.last("server", "run_stopped") or {}
     last = record.last("server", "round_cost") or {}
     return RoundPlans(
@@ -51,10 +66,16 @@ def round_plans(record: RunRecord) -> RoundPlans | None:
         slowest_judged=len(judged),
         slowest_as_planned=sum(bool(one.slowest_as_planned) for one in judged),
         largest_rate_gap=max(number(event, "largest_rate_gap") for event in planned),
+        largest_rate_drift=drift.largest if drift.compared else None,
+        rates_compared=drift.compared,
+        rounds_ended=len(costs),
+        spent_budget=_spent_budget(record, last),
         planned_s=number(last, "planned_total_s"),
         planned_j=number(last, "planned_total_j"),
         measured_s=number(last, "measured_total_s"),
         measured_j=number(last, "measured_total_j"),
+        nominal_share=_share(sum(bits), 32 * entries * len(bits)),
+        wire_share=_share(8 * wire_up_bytes, full_bits * len(bits)),
         mean_bits_per_update=_mean(bits for one in rounds for bits in one.bits if bits),
         silenced=sum(len(one.silenced) for one in rounds),
     )
@@ -106,6 +127,34 @@ def _round(
         ],
         solve_s=number(plan, "solve_s"),
     )
+
+
+def _due_bits(one: PlannedRound) -> list[int]:
+    """Return nominal bits of the updates that were to be sent had their rule wanted it."""
+    pairs = zip(one.devices, one.bits, strict=True)
+    return [bits for device, bits in pairs if device not in one.silenced]
+
+
+def _spent_budget(record: RunRecord, totals: Event) -> Literal["energy", "latency"] | None:
+    allocation = record.experiment.method.pieces().allocation
+    if allocation is None or not totals:
+        return None
+    budget = allocation.budget
+    if (
+        budget.energy_j is not None
+        and number(totals, f"{budget.counts}_total_j") >= budget.energy_j
+    ):
+        return "energy"
+    if (
+        budget.latency_s is not None
+        and number(totals, f"{budget.counts}_total_s") >= budget.latency_s
+    ):
+        return "latency"
+    return None
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def _pairs(one: PlannedRound) -> Iterable[tuple[int, float, float]]:

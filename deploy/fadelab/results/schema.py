@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from fadelab.results.contact_schema import ContactUse
+from fadelab.results.period_schema import Periods
 from fadelab.results.round_schema import RoundPlans
 from fadelab.results.sp_fl_schema import SpFlRounds
 from fadelab.twin.schema import TwinResult
@@ -21,7 +23,12 @@ class CurvePoint(StrictModel):
     version: int
     value: float = Field(description="The task's metric on the held-out test set.")
     loss: float | None = Field(description="Loss on the test set; null where it is not finite.")
-    wire_up_bytes: int = Field(description="Uplink wire bytes of all devices up to then.")
+    wire_up_bytes: int = Field(
+        description="Uplink wire bytes of all devices up to then, of all tasks together."
+    )
+    energy_j: float | None = Field(
+        None, description="What the task has cost all devices up to then, by measured times."
+    )
 
 
 class PacketBytes(StrictModel):
@@ -47,6 +54,22 @@ class RoundPackets(PacketBytes):
     devices: int = Field(description="How many devices they came from or went to.")
 
 
+class UpdateCounts(StrictModel):
+    """How contributions ended: a device's, a task's or all."""
+
+    started: int
+    complete: int
+    partial: int = Field(description="Some packets acknowledged, not all, when the run ended.")
+    lost: int = Field(description="Refused, given up, or nothing acknowledged.")
+
+
+class Staleness(StrictModel):
+    """Staleness of the applied updates, in versions and in seconds."""
+
+    versions: list[int]
+    seconds: list[float]
+
+
 class TaskBaseline(StrictModel):
     """What a rule that learns nothing achieves on the task's test set."""
 
@@ -68,12 +91,22 @@ class TaskResult(StrictModel):
     versions: int = Field(description="Versions published, without the initial one.")
     curve: list[CurvePoint]
     rounds: list[RoundPackets] = Field(description="Packets by version, direction and class.")
+    packets: list[PacketBytes] = Field([], description="The same over all versions.")
+    updates: UpdateCounts | None = Field(
+        None, description="Of all devices; null in summaries of older versions."
+    )
+    staleness: Staleness = Field(
+        Staleness(versions=[], seconds=[]), description="Of the task's applied updates."
+    )
+    energy_j: float | None = Field(
+        None, description="What the task has cost all devices in the end, by measured times."
+    )
 
 
 class DirectionBytes(StrictModel):
     """Where the bytes of one direction went.
 
-    Everything down to ``probes``, less ``waiting`` and with ``residual``, adds up to ``wire``.
+    All down to ``probes``, less ``waiting`` and ``overflowed``, with ``residual`` adds up to ``wire``.
     """
 
     payload: int = Field(
@@ -96,9 +129,12 @@ class DirectionBytes(StrictModel):
     waiting: int = Field(
         description="Counted above but not on the wire: what waited at the shaper at the end."
     )
+    overflowed: int = Field(
+        0, description="The same: frames that found its queue full, each taken for a full one."
+    )
     residual: int = Field(
         description="What is left of the wire bytes: options of selective acknowledgements, resets, "
-        "ICMP, and (negative) what a full queue or an interface that was down has dropped."
+        "ICMP, and (negative) what an interface that was down has dropped."
     )
     residual_percent: float | None = Field(
         description="Residual over wire; null if nothing crossed the link."
@@ -122,22 +158,6 @@ class ByteLedger(StrictModel):
         description="TCP connections, attempts included; null if the kernel did not tell of all of them: what they "
         "would explain is in the residual."
     )
-
-
-class UpdateCounts(StrictModel):
-    """How a device's contributions ended."""
-
-    started: int
-    complete: int
-    partial: int = Field(description="Some packets acknowledged, not all, when the run ended.")
-    lost: int = Field(description="Refused, given up, or nothing acknowledged.")
-
-
-class Staleness(StrictModel):
-    """Staleness of the applied updates, in versions and in seconds."""
-
-    versions: list[int]
-    seconds: list[float]
 
 
 class Connectivity(StrictModel):
@@ -187,6 +207,7 @@ class ClassTraffic(StrictModel):
     name: str = Field(description="As in the experiment's radio.classes; 'default' is the rest.")
     packets: int
     bytes: int = Field(description="Layer-2 bytes.")
+    overflowed: int | None = Field(None, description="Packets besides that found the queue full.")
 
 
 class LinkFidelity(StrictModel):
@@ -341,33 +362,6 @@ class Totals(StrictModel):
     joules: Joules
 
 
-class ContactUse(StrictModel):
-    """How contacts were used, where devices upload once in each; emulated seconds."""
-
-    used: int
-    skipped: int = Field(description="Contacts in which a device decided to send nothing.")
-    sent: int = Field(
-        description="Contacts in which an update was sent, but for those that the end of the run "
-        "cut off."
-    )
-    acknowledged: int = Field(description="How many of these the server acknowledged in time.")
-    predicted_to_fit: int = Field(
-        description="How many were to fit into what was predicted to remain of the contact."
-    )
-    covered: int = Field(
-        description="How many of those had a contact as long as was counted on: predicted, less "
-        "the method's margin."
-    )
-    covered_acknowledged: int
-    mean_predicted_s: float | None = Field(description="Contact predicted when it began.")
-    mean_kept_share: float | None = Field(description="Entries kept over entries.")
-    mean_energy_j: float | None = Field(
-        description="Transmit power times airtime of a contact, those without an upload included."
-    )
-    allowance_j: float | None = Field(description="What a contact may cost on average.")
-    mean_queue_j: float | None = Field(description="Energy that a device owes at the end.")
-
-
 class Summary(StrictModel):
     """``summary.json``: what a run found, and whether it may be believed."""
 
@@ -389,6 +383,9 @@ class Summary(StrictModel):
     sp_fl: SpFlRounds | None = Field(None, description="Null if the method is another.")
     rounds: RoundPlans | None = Field(
         None, description="Null if the server gave devices nothing before they uploaded."
+    )
+    periods: Periods | None = Field(
+        None, description="Local periods; null if devices did not report any."
     )
     twin: TwinResult | None = Field(
         None, description="The formula twin; null if devices do not upload once in each contact."

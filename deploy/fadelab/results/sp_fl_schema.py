@@ -22,6 +22,12 @@ class ClassArrivals(StrictModel):
     )
     high: float | None = None
     inside: bool | None = Field(None, description="Whether what arrived lies there.")
+    carried: float | None = Field(
+        None,
+        description="Share that the links' programmed rates carry from the rounds' beginnings to "
+        "their ends. It differs from predicted by the fades that happened to come, what arrived "
+        "differs from it by what transport makes of rates. Null where no deadline decides.",
+    )
 
 
 class SpFlRounds(StrictModel):

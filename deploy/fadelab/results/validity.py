@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fadelab.experiment import ValidityConfig
 from fadelab.results.bounds import delay_holds, loss_holds, rate_holds
 from fadelab.results.computing import late_computing
+from fadelab.results.period_schema import Periods
 from fadelab.results.record import RunRecord
 from fadelab.results.schema import (
     DeviceResult,
@@ -30,6 +31,7 @@ def invalid_reasons(
     devices: dict[str, DeviceResult],
     total: Totals,
     lateness: Lateness,
+    periods: Periods | None,
 ) -> list[str]:
     """Return one sentence for each thing that makes the run unbelievable; none if it is valid."""
     return [
@@ -43,7 +45,8 @@ def invalid_reasons(
         *_connectivity(bounds, devices, total),
         *_timing(bounds, total, lateness),
         *late_computing(record, most_late_share=bounds.compute_late_share),
-        *_learning(tasks, total),
+        *_learning(tasks),
+        *_staleness(periods),
     ]
 
 
@@ -233,12 +236,19 @@ def _timing(bounds: ValidityConfig, total: Totals, lateness: Lateness) -> list[s
     return reasons
 
 
-def _learning(tasks: dict[str, TaskResult], total: Totals) -> list[str]:
+def _learning(tasks: dict[str, TaskResult]) -> list[str]:
     # Updates that links let none through of are a finding; where nobody sent any, nothing was tried.
-    if total.updates.started:
-        return []
     return [
         f"No model version of task {name} was published, and no device began to send an update."
         for name, task in tasks.items()
-        if task.versions == 0
+        if task.versions == 0 and (task.updates is None or not task.updates.started)
+    ]
+
+
+def _staleness(periods: Periods | None) -> list[str]:
+    return [
+        f"{task.over_cap} of the applied updates of task {name} were staler than allowed: up to "
+        f"{task.largest_staleness} versions, {task.staleness_cap} are allowed."
+        for name, task in (periods.tasks.items() if periods is not None else ())
+        if task.over_cap
     ]

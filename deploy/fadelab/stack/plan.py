@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel
@@ -26,9 +27,12 @@ from fadelab.stack.agent_file import NodeAgentFile
 from fadelab.stack.conductor import ConductorFile
 from fadelab.stack.node_file import NodeFile
 from fadelab_agent.trust import AgentTrust
-from fadelab_agent.workbench import Workbench
 from fadelab_emulation.timeline.config import TimelineConfig
+from fadelab_proto import collector
 from fadelab_server.config import ServerTrust
+
+if TYPE_CHECKING:
+    from fadelab_agent.workbench import Workbench
 
 CONFIG, OUT, SOCKETS, DATA, SECRETS = (
     Path("/config"),
@@ -95,6 +99,10 @@ def plan_cluster(
 
     """
     _check(experiment)
+    with collector.importing():
+        # torch takes seconds to import, which an experiment that is refused need not wait for.
+        from fadelab_agent.workbench import Workbench  # noqa: PLC0415
+
     task = experiment.first.task
     bench = Workbench(plan_inside(experiment, task.data_dir.absolute(), 0).workbench())
     needs_data = task.name != NO_DATA_NEEDED
@@ -170,7 +178,7 @@ def _server_trust() -> ServerTrust:
     )
 
 
-def _server(plan: RunPlan, bench: Workbench) -> BaseModel:
+def _server(plan: RunPlan, bench: "Workbench") -> BaseModel:
     server = plan.server(
         dimension=bench.model.dimension, layout_hash=bench.layout_hash, layers=bench.layers
     )

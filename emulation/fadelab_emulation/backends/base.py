@@ -93,7 +93,7 @@ class LinkSample:
 
 @dataclass(frozen=True, slots=True)
 class ClassCounters:
-    """What the queues of the packet classes have let go since the links were made.
+    """What the queues of the packet classes have done since the links were made.
 
     Arrays have shape ``(2, lanes, devices)``: uplinks, then downlinks; the default class is the
     first lane. A packet that is then lost on the air counts.
@@ -101,6 +101,8 @@ class ClassCounters:
 
     sent_bytes: IntArray
     sent_packets: IntArray
+    overflowed_packets: IntArray
+    """Found their queue full: the sender counts them, the link never saw them."""
 
 
 class LinkBackend(Protocol):

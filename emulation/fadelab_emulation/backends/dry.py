@@ -109,7 +109,7 @@ class DryBackend:
     def class_counters(self) -> ClassCounters:
         """Return zeros: packets are not told apart."""
         nothing = np.zeros((2, self._lanes, self._devices), dtype=np.int64)
-        return ClassCounters(nothing, nothing)
+        return ClassCounters(nothing, nothing, nothing)
 
     def close(self) -> None:
         """Release every descriptor; the links vanish with the last process in each namespace."""

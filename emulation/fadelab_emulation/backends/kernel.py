@@ -91,8 +91,8 @@ class KernelBackend:
         self._lossy: BoolArray = np.zeros(2 * count, dtype=np.bool_)
         self._leaks = LeakAccount(count)
         self._next_sampled = 0
-        self._sent: IntArray = np.zeros((2, 2, lanes, count), dtype=np.int64)
-        """Bytes and packets that each shaper had sent when it was read last."""
+        self._sent: IntArray = np.zeros((3, 2, lanes, count), dtype=np.int64)
+        """Bytes and packets that each shaper had sent, and dropped packets, when it was read last."""
         self._sent_before: IntArray = np.zeros_like(self._sent)
         """Those of shapers that have been replaced."""
         self._probe = ResumeProbe()
@@ -169,12 +169,13 @@ class KernelBackend:
         return np.array([[self._backlog_bytes(d, way) for d in devices] for way in Direction])
 
     def class_counters(self) -> ClassCounters:
-        """Read what each packet class has sent, over all links."""
+        """Read what the queue of each packet class has done, over all links."""
         devices = np.arange(len(self._open))
         read = [self._read_shapers(devices, direction) for direction in Direction]
         return ClassCounters(
             sent_bytes=np.stack([shapers.sent_bytes for shapers in read]),
             sent_packets=np.stack([shapers.sent_packets for shapers in read]),
+            overflowed_packets=np.stack([shapers.dropped_packets for shapers in read]),
         )
 
     def resume_fileno(self) -> int:
@@ -322,11 +323,11 @@ class KernelBackend:
             ]
             found += map(traffic.parse_shaper, netlink.query(requests))
         table = np.array(found, dtype=np.int64).reshape(len(devices), self._lanes, -1)
-        sent_bytes, sent_packets, _, backlog_bytes = table.transpose(2, 1, 0)
-        sent: IntArray = np.stack((sent_bytes, sent_packets))
+        *counts, backlog_bytes = table.transpose(2, 1, 0)
+        sent: IntArray = np.stack(counts)
         sent += self._sent_before[:, direction, :, devices].transpose(1, 2, 0)
         self._sent[:, direction, :, devices] = sent.transpose(2, 0, 1)
-        return _Shapers(sent[0], sent[1], backlog_bytes)
+        return _Shapers(sent[0], sent[1], sent[2], backlog_bytes)
 
     def _account_rates(self, devices: IntArray, shapers: Sequence["_Shapers"]) -> None:
         rows = np.arange(2 * self._lanes)[:, None]
@@ -382,6 +383,7 @@ class _Shapers(NamedTuple):
 
     sent_bytes: IntArray
     sent_packets: IntArray
+    dropped_packets: IntArray
     backlog_bytes: IntArray
 
 

@@ -96,10 +96,10 @@ class LinkShare:
         return waiting
 
     def class_counters(self) -> ClassCounters:
-        """Return what each packet class has sent."""
+        """Return what the queue of each packet class has done."""
         found = self._backend.class_counters()
         spread = []
-        for counts in (found.sent_bytes, found.sent_packets):
+        for counts in (found.sent_bytes, found.sent_packets, found.overflowed_packets):
             wide = np.zeros((*counts.shape[:2], self._devices), dtype=np.int64)
             wide[:, :, self._drives] = counts
             spread.append(wide)

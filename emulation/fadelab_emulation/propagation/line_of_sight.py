@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 from fadelab_emulation.link_state import BoolArray, FloatArray
 from fadelab_emulation.propagation.base import ChannelDraw
@@ -26,6 +25,10 @@ class LineOfSight:
     """
 
     def __init__(self, choice: LineOfSightChoice, scene: Scene) -> None:
+        # scipy takes a while to import, which runs with other models need not wait for.
+        from scipy import special  # noqa: PLC0415
+
+        self._normal_cdf = special.ndtr
         self._choice = choice
         self._normal = CorrelatedNormal(
             scene, LINE_OF_SIGHT_CORRELATION_M, ChannelDraw.LINE_OF_SIGHT
@@ -41,5 +44,5 @@ class LineOfSight:
         """
         if self._choice != "random":
             return np.full(probability.shape, self._choice == "always")
-        in_sight: BoolArray = ndtr(self._normal.advance(travelled_m)) < probability
+        in_sight: BoolArray = self._normal_cdf(self._normal.advance(travelled_m)) < probability
         return in_sight

@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import gammainccinv, gammaincinv, gammaln
 
 from fadelab_emulation.link_state import FloatArray
 from fadelab_emulation.propagation.base import FadingLaw
@@ -48,11 +47,15 @@ class NakagamiEnvelope:
     """
 
     def __init__(self, m: float) -> None:
+        # scipy takes a while to import, which runs with other models need not wait for.
+        from scipy import special  # noqa: PLC0415
+
+        self._special = special
         self._m = m
         scattered = np.geomspace(*_TABLE_SPAN, _TABLE_POINTS)
         # Each from the tail that it lies in: the other one rounds to 1.
-        low = gammaincinv(m, -np.expm1(-scattered)) / m
-        high = gammainccinv(m, np.exp(-scattered)) / m
+        low = special.gammaincinv(m, -np.expm1(-scattered)) / m
+        high = special.gammainccinv(m, np.exp(-scattered)) / m
         self._log_scattered = np.log(scattered)
         self._log_power = np.log(np.where(scattered < 0.5, low, high))
 
@@ -61,13 +64,14 @@ class NakagamiEnvelope:
         """The gamma distribution of mean 1."""
         return law_of(
             self._density,
-            float(gammaincinv(self._m, LEAST_QUANTILE)) / self._m,
-            float(gammainccinv(self._m, MOST_QUANTILE_COMPLEMENT)) / self._m,
+            float(self._special.gammaincinv(self._m, LEAST_QUANTILE)) / self._m,
+            float(self._special.gammainccinv(self._m, MOST_QUANTILE_COMPLEMENT)) / self._m,
         )
 
     def _density(self, power: FloatArray) -> FloatArray:
         m = self._m
-        log_density = m * np.log(m) + (m - 1) * np.log(power) - m * power - gammaln(m)
+        log_gamma = self._special.gammaln(m)
+        log_density = m * np.log(m) + (m - 1) * np.log(power) - m * power - log_gamma
         density: FloatArray = np.exp(log_density)
         return density
 

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import chndtrix, i0e
 
 from fadelab_emulation.link_state import FloatArray
 from fadelab_emulation.propagation.base import FadingLaw
@@ -44,6 +43,10 @@ class RicianEnvelope:
     """
 
     def __init__(self, k_factor: float) -> None:
+        # scipy takes a while to import, which runs with other models need not wait for.
+        from scipy import special  # noqa: PLC0415
+
+        self._special = special
         self._k = k_factor
         self._direct = math.sqrt(k_factor / (1 + k_factor))
         self._scattered = math.sqrt(1 / (1 + k_factor))
@@ -53,7 +56,7 @@ class RicianEnvelope:
         """A noncentral chi-square distribution of two degrees of freedom, scaled to mean 1."""
         scale = 2 * (1 + self._k)
         least, most = (
-            float(chndtrix(probability, 2, 2 * self._k)) / scale
+            float(self._special.chndtrix(probability, 2, 2 * self._k)) / scale
             for probability in (LEAST_QUANTILE, 1 - MOST_QUANTILE_COMPLEMENT)
         )
         return law_of(self._density, least, most)
@@ -62,7 +65,8 @@ class RicianEnvelope:
         root = np.sqrt((1 + self._k) * power)
         # i0e(x) is I0(x) exp(-x): the exponentials together are a square and cannot overflow.
         decay = np.exp(-((root - math.sqrt(self._k)) ** 2))
-        density: FloatArray = (1 + self._k) * decay * i0e(2 * math.sqrt(self._k) * root)
+        bessel = self._special.i0e(2 * math.sqrt(self._k) * root)
+        density: FloatArray = (1 + self._k) * decay * bessel
         return density
 
     def power(self, scattered: ComplexArray, direct_rad: FloatArray) -> FloatArray:

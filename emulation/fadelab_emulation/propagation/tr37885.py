@@ -11,7 +11,6 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import ndtri
 
 from fadelab_emulation.link_state import BoolArray, FloatArray
 from fadelab_emulation.mobility.base import Motion
@@ -153,9 +152,12 @@ class VehicleBlockage:
     """What vehicles in the way cost each link; changes along the device's path."""
 
     def __init__(self, lorry_share: float, scene: Scene) -> None:
+        # scipy takes a while to import, which runs with other models need not wait for.
+        from scipy import special  # noqa: PLC0415
+
         heights_m = scene.site_height_m, scene.device_height_m
         self._lorry_share = lorry_share
-        self._lorry_below = float(ndtri(lorry_share))
+        self._lorry_below = float(special.ndtri(lorry_share))
         self._car = blockage_law(*heights_m, CAR_HEIGHT_M)
         self._lorry = blockage_law(*heights_m, LORRY_HEIGHT_M)
         self._loss, self._type = (

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import ndtr
 
 from fadelab_emulation.link_state import FloatArray
 from fadelab_emulation.mobility.base import Motion
@@ -195,6 +194,10 @@ class _Roofs:
     """Roofs that the signal meets below a high device."""
 
     def __init__(self, scene: Scene) -> None:
+        # scipy takes a while to import, which runs with other models need not wait for.
+        from scipy import special  # noqa: PLC0415
+
+        self._normal_cdf = special.ndtr
         self._heights_m = np.arange(12.0, scene.device_height_m - 1.5 + 1e-9, 3.0)
         self._normal = CorrelatedNormal(
             scene, LINE_OF_SIGHT_CORRELATION_M, ChannelDraw.LINE_OF_SIGHT, 1
@@ -206,7 +209,7 @@ class _Roofs:
         1 m with probability ``1 / (1 + C)``, else any of 12 m, 15 m, ... up to 1.5 m below the
         device, all alike.
         """
-        uniform = ndtr(self._normal.advance(travelled_m))
+        uniform = self._normal_cdf(self._normal.advance(travelled_m))
         street = 1 / (1 + over_roofs)
         choices = len(self._heights_m)
         if choices == 0:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, nnls
 
 from fadelab_server.allocator.log_airtime import LOWEST, Valued
 from fadelab_server.allocator.uplink import F64
@@ -56,6 +55,8 @@ def solve(program: Program, start: F64) -> Optimum:
 
     A search that stalls is started anew from where it stopped, with a fresh Hessian.
     """
+    from scipy.optimize import minimize  # noqa: PLC0415 -- see load_solvers
+
     constraints = _remembered(program.constraints)
     described: dict[str, Any] = {
         "type": "ineq",
@@ -92,6 +93,8 @@ def kkt_residual(program: Program, point: F64) -> float:
     nothing that a solver says of itself is believed. In a convex program 0 means the global
     optimum.
     """
+    from scipy.optimize import nnls  # noqa: PLC0415 -- see load_solvers
+
     _, gradient = program.objective(point)
     value, derivative = program.constraints(point)
     identity, (lower, upper) = np.eye(len(point)), _bounds(len(point))
@@ -107,6 +110,14 @@ def kkt_residual(program: Program, point: F64) -> float:
         multipliers, _ = nnls(forces.T, -gradient)
         unbalanced = gradient + forces.T @ multipliers
     return float(max(np.abs(unbalanced).max(), value.max(initial=0.0)))
+
+
+def load_solvers() -> None:
+    """Import what programs are solved with, so that the first round need not wait.
+
+    scipy takes half a second of processor time, which a server that solves none need not pay.
+    """
+    import scipy.optimize  # noqa: PLC0415, F401
 
 
 def _remembered(function: Callable[[F64], Valued]) -> Callable[[F64], Valued]:

@@ -107,6 +107,9 @@ def _statistics(
     limit = np.sqrt(energy * substitute)
     overlap = np.clip([own.overlap / scale for own in figures], 0.0, limit)
     variance = np.array([own.quantiser_variance for own in figures]) / scale
+    # Moduli of coarse steps may be worse than none. But until some have come, nothing stands in for
+    # moduli, signs alone move nothing, and the run would stay where it is for ever.
+    variance = np.where(substitute > 0, variance, 0.0)
     return GradientStatistics(energy, substitute, overlap, variance, kappa, config.step)
 
 

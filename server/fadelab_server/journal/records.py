@@ -5,6 +5,7 @@ a decision depends on is in it (times, rosters) or follows from the records befo
 """
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -33,6 +34,7 @@ class Kind(IntEnum):
     BASE = 7
     ALLOTTED = 8
     ROUND_ENDED = 9
+    GRANTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Applied:
     device: int
     update_id: int
     now_s: float
+    arrived_s: float = math.nan
+    """When its last packet came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,29 @@ class RoundEnded:
     now_s: float
 
 
-Decision = Applied | Dropped | RosterChanged | Started | Allotted | RoundEnded
-_Any = TypeVar("_Any", Applied, Dropped, RosterChanged, Started, Allotted, RoundEnded)
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A round's powers were decided, or decided anew, and put in force; lists go by ``devices``."""
+
+    version: int
+    now_s: float
+    planned_s: float
+    """Of the round, computing included."""
+    planned_j: float
+    compute_s: float
+    compute_j: float
+    devices: tuple[int, ...]
+    """Who had reported."""
+    update_ids: tuple[int, ...]
+    reports: tuple[dict[str, float], ...]
+    coefficient: tuple[float, ...]
+    power_w: tuple[float, ...]
+    rate_bps: tuple[float, ...]
+    upload_s: tuple[float, ...]
+
+
+Decision = Applied | Dropped | RosterChanged | Started | Allotted | RoundEnded | Granted
+_Any = TypeVar("_Any", Applied, Dropped, RosterChanged, Started, Allotted, RoundEnded, Granted)
 
 
 def encode_decision(decision: Decision) -> bytes:

@@ -345,6 +345,7 @@ class PeriodDesk:
             return
         self._bound_due_s[task] = now_s + _BETWEEN_BOUNDS_S
         found = self._known[task].bound()
+        self._tasks[task].bound = _finite(found.total)
         names = zip("abcdef", found.each, strict=True)
         self._log.write(
             "bound",

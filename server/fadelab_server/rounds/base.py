@@ -32,6 +32,16 @@ class Grant:
     """What else the device is told."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A round that was decided before the server was restarted."""
+
+    reports: Mapping[int, Report]
+    grants: Mapping[int, Grant]
+    finished: frozenset[int]
+    """Devices whose updates have arrived."""
+
+
 class Allocator(Protocol):
     """Decides once for each round, and sees to it that what it decided is in force."""
 
@@ -66,12 +76,25 @@ class Allocator(Protocol):
         """
         ...
 
+    def under_way(self, version: int) -> UnderWay | None:
+        """Return what was decided of a version's round before a restart; None if nothing was."""
+        ...
+
+    async def again_in_force(self) -> None:
+        """See to it that what was decided before a restart is in force.
+
+        Raises:
+            AllocationError: likewise.
+
+        """
+        ...
+
     def uploaded(self, device: int, arrived_s: float) -> None:
         """Note that the last packet of a device's update came at a moment of the clock."""
         ...
 
     def ended(self, version: int) -> str | None:
-        """Book a round that has made a version; return why the run is over, or None."""
+        """Book the round that made a version, if it is not; return why the run is over, or None."""
         ...
 
     async def close(self) -> None:

@@ -5,17 +5,21 @@ from collections.abc import Callable, Mapping
 from fadelab_proto.clock import Clock
 from fadelab_proto.events import EventLog
 from fadelab_server.assembly import UpdateAssembly
+from fadelab_server.checkpoint import CheckpointError
 from fadelab_server.config import ServerConfig
+from fadelab_server.journal.records import Granted
+from fadelab_server.rounds.base import AllocationError
 from fadelab_server.rounds.cell_free import CellFreeAllocator
 from fadelab_server.rounds.desk import NoDesk, ReportDesk
 from fadelab_server.rounds.radio_access import RadioAccess
+from fadelab_server.state_keeper import StateKeeper
 from fadelab_server.task_state import TaskState
 
 
 def build_desk(
     config: ServerConfig,
     task: TaskState,
-    uploads: Mapping[tuple[int, int], UpdateAssembly],
+    keeper: StateKeeper,
     *,
     clock: Clock,
     log: EventLog,
@@ -27,7 +31,7 @@ def build_desk(
     Args:
         config: the server's.
         task: the one task.
-        uploads: those under way, by task index and device.
+        keeper: has the uploads under way, and journals what is decided.
         clock: of the run.
         log: the server's.
         stop: ends the run, for a reason.
@@ -37,6 +41,14 @@ def build_desk(
     if config.allocation is None:
         return NoDesk()
     assert config.radio_socket is not None
+    uploads = keeper.uploads
+
+    async def note(granted: Granted) -> None:
+        # Before devices are told: a server that is restarted must know what they know.
+        try:
+            await keeper.log.durable(keeper.decide(granted))
+        except CheckpointError as error:
+            raise AllocationError(str(error)) from error
 
     def arrived(device: int) -> float:
         upload = uploads.get((0, device))
@@ -48,6 +60,8 @@ def build_desk(
             config.allocation,
             RadioAccess(config.radio_socket),
             devices=config.devices,
+            book=keeper.book,
+            note=note,
             clock=clock,
             log=log,
         ),

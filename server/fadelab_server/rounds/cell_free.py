@@ -7,8 +7,7 @@ sends every device its power coefficient.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
 
@@ -17,11 +16,12 @@ from fadelab_proto.events import EventLog
 from fadelab_server.allocator.min_max_latency import min_max_latency
 from fadelab_server.allocator.round_cost import Allocation, RoundLoad
 from fadelab_server.allocator.uplink import F64
-from fadelab_server.rounds.base import AllocationError, Grant, Report
+from fadelab_server.journal.records import Granted
+from fadelab_server.rounds.base import AllocationError, Grant, Report, UnderWay
+from fadelab_server.rounds.book import RoundBook
 from fadelab_server.rounds.config import CellFreeAllocationConfig
-from fadelab_server.rounds.power_control import decide_powers
+from fadelab_server.rounds.power_control import decide_round, on_links, prepare
 from fadelab_server.rounds.radio_access import RadioAccess, Uplink
-from fadelab_server.rounds.spending import RoundCost, Spending
 
 
 class CellFreeAllocator:
@@ -31,6 +31,8 @@ class CellFreeAllocator:
         config: which power control, which budgets.
         access: to the radio plane.
         devices: in the experiment.
+        book: of what rounds cost.
+        note: puts what was decided into the journal; it is durable when that returns.
 
     """
 
@@ -42,19 +44,21 @@ class CellFreeAllocator:
         access: RadioAccess,
         *,
         devices: int,
+        book: RoundBook,
+        note: Callable[[Granted], Awaitable[None]],
         clock: Clock,
         log: EventLog,
     ) -> None:
+        prepare(config.power_control)
         self.decides_again = config.during_round == "recompute"
         self._config = config
         self._access = access
         self._devices = devices
         self._clock = clock
         self._log = log
-        self._spending = Spending(config.budget)
+        self._book = book
+        self._journal = note
         self._start: F64 | None = None
-        self._cost: RoundCost | None = None
-        self._version = 0
 
     async def decide(
         self, version: int, reports: Mapping[int, Report], arrived: Mapping[int, float]
@@ -67,23 +71,16 @@ class CellFreeAllocator:
         solve_s = self._clock.now_s() - begun_s
         powers_w = uplink.statistics.full_power_w * allocation.coefficient
         in_force_bps = await self._access.set_powers(powers_w)
-        planned = _on_links(allocation, load, uplink, powers_w)
-        now_s = self._clock.now_s()
-        self._version = version
-        if self._cost is None:
-            self._cost = RoundCost(planned_s=planned.round_s, planned_j=planned.round_j, load=load)
-        self._cost.powers_changed(powers_w, load.bits > 0, now_s)
+        planned = on_links(allocation, load, uplink.floor_bps, powers_w)
         self._start = allocation.coefficient
         self._note(version, reports, planned, in_force_bps, solve_s, again=bool(arrived))
-        return {
-            device: Grant(
-                power_w=float(powers_w[device]),
-                rate_bps=float(planned.rate_bps[device]),
-                upload_s=float(planned.upload_s[device]),
-                numbers={"coefficient": float(planned.coefficient[device])},
-            )
-            for device in reports
-        }
+        now_s = self._clock.now_s()
+        granted = _granted(
+            version, reports, load=load, planned=planned, powers_w=powers_w, now_s=now_s
+        )
+        self._book.granted(granted)
+        await self._journal(granted)
+        return _grants(granted)
 
     async def between_rounds(self) -> None:
         """Give everybody the same rate, for acknowledgements of downloads and for reports."""
@@ -96,26 +93,42 @@ class CellFreeAllocator:
             raise AllocationError(f"no power control is possible: {error}") from error
         await self._access.set_powers(statistics.full_power_w * allocation.coefficient)
 
+    def under_way(self, version: int) -> UnderWay | None:
+        """Return what the journal knows of a round; see :class:`Allocator`."""
+        granted = self._book.present
+        if granted is None or granted.version != version:
+            return None
+        told = zip(granted.devices, granted.update_ids, granted.reports, strict=True)
+        reports = {own: Report(own, update, version, numbers) for own, update, numbers in told}
+        return UnderWay(reports, _grants(granted), frozenset(self._book.arrived))
+
+    async def again_in_force(self) -> None:
+        """Set the powers of the round under way once more."""
+        granted = self._book.present
+        if granted is not None:
+            powers_w = np.zeros(self._devices)
+            powers_w[list(granted.devices)] = granted.power_w
+            await self._access.set_powers(powers_w)
+
     def uploaded(self, device: int, arrived_s: float) -> None:
         """Book a measured upload."""
-        if self._cost is None:
+        granted = self._book.present
+        if granted is None:
             return
-        upload_s, upload_j = self._cost.uploaded(device, arrived_s)
+        upload_s, upload_j = self._book.uploaded(device, arrived_s)
         self._log.write(
             "upload_metered",
             device=device,
-            version=self._version,
+            version=granted.version,
             upload_s=round(upload_s, 6),
             upload_j=upload_j,
         )
 
     def ended(self, version: int) -> str | None:
         """Book the round that made a version; say if a budget is spent."""
-        if self._cost is None:
-            return None
-        cost, self._cost = self._cost, None
-        reason = self._spending.book(cost)
-        spent = self._spending
+        cost, spent = self._book.ended(version), self._book.spending
+        if cost is None:
+            return spent.over
         self._log.write(
             "round_cost",
             version=version,
@@ -128,7 +141,7 @@ class CellFreeAllocator:
             measured_total_s=spent.measured_s,
             measured_total_j=spent.measured_j,
         )
-        return reason
+        return spent.over
 
     async def close(self) -> None:
         """Leave the radio plane."""
@@ -151,21 +164,14 @@ class CellFreeAllocator:
         )
 
     async def _solve(self, uplink: Uplink, load: RoundLoad) -> Allocation:
-        silent = np.zeros(len(load.bits))
-        if not np.any(load.bits):
-            return Allocation(silent, silent, silent, silent, load.compute_s, load.compute_j, 0, 0)
-        start = self._start
-        # A search cannot begin with a power of 0 for somebody who has something to send now.
-        if start is not None and np.any((start == 0) & (load.bits > 0)):
-            start = None
         try:
             return await asyncio.to_thread(
-                decide_powers,
+                decide_round,
                 self._config.power_control,
                 uplink.statistics,
                 load,
-                left=self._spending.left,
-                start=start,
+                left=self._book.spending.left,
+                start=self._start,
             )
         except ValueError as error:
             raise AllocationError(f"no power control is possible: {error}") from error
@@ -195,6 +201,7 @@ class CellFreeAllocator:
             upload_j=planned.upload_j[devices].tolist(),
             bits=[reports[device].numbers["bits"] for device in devices],
             wire_bits=[reports[device].numbers["wire_bits"] for device in devices],
+            entries=max(report.numbers.get("entries", 0) for report in reports.values()),
             update_ids=[reports[device].update_id for device in devices],
             round_s=planned.round_s,
             round_j=planned.round_j,
@@ -205,19 +212,37 @@ class CellFreeAllocator:
         )
 
 
-def _on_links(allocation: Allocation, load: RoundLoad, uplink: Uplink, powers_w: F64) -> Allocation:
-    """Return what an allocation comes to on links that are never slower than their floor.
-
-    Who gets no power uploads nothing, in no time.
-    """
-    rate_bps = np.maximum(allocation.rate_bps, uplink.floor_bps)
-    upload_s = np.where(powers_w > 0, load.bits / rate_bps, 0.0)
-    upload_j = powers_w * upload_s
-    return replace(
-        allocation,
-        rate_bps=rate_bps,
-        upload_s=upload_s,
-        upload_j=upload_j,
-        round_s=float(upload_s.max()) + load.compute_s,
-        round_j=float(upload_j.sum()) + load.compute_j,
+def _granted(
+    version: int,
+    reports: Mapping[int, Report],
+    *,
+    load: RoundLoad,
+    planned: Allocation,
+    powers_w: F64,
+    now_s: float,
+) -> Granted:
+    devices = sorted(reports)
+    return Granted(
+        version=version,
+        now_s=now_s,
+        planned_s=planned.round_s,
+        planned_j=planned.round_j,
+        compute_s=load.compute_s,
+        compute_j=load.compute_j,
+        devices=tuple(devices),
+        update_ids=tuple(reports[device].update_id for device in devices),
+        reports=tuple(dict(reports[device].numbers) for device in devices),
+        coefficient=tuple(planned.coefficient[devices].tolist()),
+        power_w=tuple(powers_w[devices].tolist()),
+        rate_bps=tuple(planned.rate_bps[devices].tolist()),
+        upload_s=tuple(planned.upload_s[devices].tolist()),
     )
+
+
+def _grants(granted: Granted) -> dict[int, Grant]:
+    columns = (granted.power_w, granted.rate_bps, granted.upload_s, granted.coefficient)
+    rows = zip(granted.devices, *columns, strict=True)
+    return {
+        device: Grant(power_w, rate_bps, upload_s, {"coefficient": coefficient})
+        for device, power_w, rate_bps, upload_s, coefficient in rows
+    }

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.events import EventLog
@@ -108,18 +108,34 @@ class ReportDesk:
             self.silenced = silenced
             self._excused()
 
+    def _excuse_mute(self, grants: Mapping[int, Grant]) -> None:
+        mute = frozenset(device for device, grant in grants.items() if not grant.power_w)
+        self._excuse(mute - self._finished)
+
     def roster_changed(self) -> None:
         """Look whether everybody who is still there has reported."""
         self._look()
 
     def finished(self, device: int, arrived_s: float) -> None:
         """Note that the last packet of a device's update of this round has come."""
-        if device not in self._reports:
-            return
-        self._finished.add(device)
-        self._allocator.uploaded(device, arrived_s)
-        self._stale = self._allocator.decides_again and bool(self._grants)
+        if device in self._reports:
+            self._finished.add(device)
+            self._allocator.uploaded(device, arrived_s)
+            self._stale = self._allocator.decides_again and bool(self._grants)
         self._look()
+
+    def resume(self) -> None:
+        """Go on with the round that was under way when an earlier server was killed."""
+        version = self._newest()
+        reason = self._allocator.ended(version)
+        if reason is not None:
+            self._stop(reason)
+        known = self._allocator.under_way(version)
+        if known is not None:
+            self._enter(version)
+            self._reports, self._grants = dict(known.reports), dict(known.grants)
+            self._finished = set(known.finished)
+            self._excuse_mute(known.grants)
 
     def published(self, version: int) -> None:
         """Note that a round has made this version; end the run where the allocator says so."""
@@ -138,7 +154,10 @@ class ReportDesk:
 
     async def _between_rounds(self) -> None:
         try:
-            await self._allocator.between_rounds()
+            if self._grants and self._version == self._newest():
+                await self._allocator.again_in_force()  # after a restart
+            else:
+                await self._allocator.between_rounds()
         except AllocationError as error:
             self._fail(error)
         finally:
@@ -192,8 +211,7 @@ class ReportDesk:
         if version == self._version:
             self._grants.update(grants)
             self._news.notify()
-            mute = frozenset(device for device, grant in grants.items() if not grant.power_w)
-            self._excuse(mute - self._finished)
+            self._excuse_mute(grants)
         self._look()
 
 
@@ -229,6 +247,9 @@ class NoDesk:
         """Do nothing."""
 
     def published(self, version: int) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
         """Do nothing."""
 
     def settle(self) -> None:

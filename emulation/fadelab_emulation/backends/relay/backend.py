@@ -150,11 +150,12 @@ class RelayBackend:
         return waiting
 
     def class_counters(self) -> ClassCounters:
-        """Return what each packet class has sent, over all links."""
+        """Return what the queue of each packet class has done, over all links."""
         reading = self._shared.read_lanes()
         return ClassCounters(
             sent_bytes=reading.sent_bytes.swapaxes(1, 2),
             sent_packets=reading.sent_packets.swapaxes(1, 2),
+            overflowed_packets=reading.overflowed_packets.swapaxes(1, 2),
         )
 
     def overflowed_packets(self) -> IntArray:
