@@ -22,17 +22,19 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run the quickstart: eight devices learn over shaped links in about a minute
 	$(BIN)/fadelab run examples/quickstart.yaml
 
-# Links are measured in the second call, by themselves.
+# Links are measured in the second call, by themselves. Folders are named where few have what is run: to collect the
+# others takes a quarter of a minute. tests/conftest.py holds the marks to these folders.
 test: $(READY) ## Run the tests that need no whole testbed and no minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "$(QUICK) and not namespaces"
-	$(BIN)/python -m pytest -m "$(QUICK) and namespaces"
+	$(BIN)/python -m pytest -m "$(QUICK) and namespaces" tests/deploy tests/device_agent tests/emulation
 
 test-system: $(READY) ## Run the others: whole testbeds, links in a kernel of their own
-	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance and not docker and not cluster"
+	$(BIN)/python -m pytest -m "(system or uml) and not conformance and not endurance and not docker and not cluster" \
+	  tests/system tests/uml
 
 # An engine that answers is used; else root starts one, if dockerd and debootstrap are installed.
 test-containers: $(READY) ## Build the images and run testbeds of containers, where Docker is to be had
-	$(BIN)/python -m pytest -m "docker and not endurance" -rPs
+	$(BIN)/python -m pytest -m "docker and not endurance" -rPs tests/deploy tests/system
 
 fuzz: $(READY) ## Throw a million damaged packets at the decoders and 50 000 streams of such at the server
 	FADELAB_FUZZ=1000000 $(BIN)/python -m pytest --timeout 1800 \

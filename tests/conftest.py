@@ -24,6 +24,29 @@ settings.register_profile("fadelab", deadline=None)
 settings.load_profile("fadelab")
 
 
+# Where `make` looks for the tests that have a mark.
+_PLACES = {
+    "namespaces": ("deploy", "device_agent", "emulation", "system"),
+    "system": ("system",),
+    "docker": ("deploy", "system"),
+    "uml": ("uml",),
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a mark where nobody would run it."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        for mark in item.iter_markers():
+            if folder not in _PLACES.get(mark.name, (folder,)):
+                raise pytest.UsageError(
+                    f"{item.nodeid} is marked {mark.name}, which `make` looks for in "
+                    f"{', '.join(_PLACES[mark.name])} alone"
+                )
+
+
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator["Engine"]:
     """Return an engine with the base image."""

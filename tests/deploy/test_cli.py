@@ -196,7 +196,7 @@ def test_server_names_the_kinds_that_there_are(tmp_path: Path) -> None:
     path = server_file(tmp_path, aggregation={"kind": "sum"})
     assert call("server", path) == (
         ExitCode.USAGE,
-        f"{path}: 'aggregation.kind' is 'sum'; allowed: afl, fedasync, fedavg, fedbuff, lazy, sp_fl.",
+        f"{path}: 'aggregation.kind' is 'sum'; allowed: afl, dma_fl, fedasync, fedavg, fedbuff, lazy, sp_fl.",
     )
 
 

@@ -108,6 +108,23 @@ def test_accuracy_is_held_against_metered_energy_by_variant(tmp_path: Path) -> N
     assert "final accuracy against metered energy of periods, by variant" in page
 
 
+def test_one_of_several_tasks_is_held_against_its_own_energy(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, seeds=2)
+    folder = sweep_folder(tmp_path / "sweep", plan)
+    for run in plan.runs:
+        tasks = {name: costly(factor).tasks["digits"] for name, factor in (("a", 1.0), ("b", 3.0))}
+        write_planned(folder, run, 0.5, periods=periods(2.0), tasks=tasks)
+    comparison = compare(find_runs([folder.path]), title="t", metrics=["final"], baseline=None)
+    assert list(tradeoffs(comparison)) == [
+        ("a/final", "a/task_energy"),
+        ("b/final", "b/task_energy"),
+        ("all/final", "energy_metered"),
+    ]
+    own = tradeoff_table(comparison, "b/final", "b/task_energy")
+    assert [field.text.split(" ")[0] for field in own.rows[0][1:3]] == ["0.5000", "18.00"]
+    assert not any("modelled" in heading for heading in own.headings)
+
+
 def test_one_variant_has_nothing_to_be_held_against(tmp_path: Path) -> None:
     write_run(tmp_path / "run", load_experiment(QUICKSTART), costly())
     found = find_runs([tmp_path / "run"])

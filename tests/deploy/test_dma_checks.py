@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from period_record import applied, ended, two_tasks, write_periods
-from run_record import RunWriter, write_whole_run
+from run_record import QUICKSTART, RunWriter, write_whole_run
 
 from fadelab.results.dma_checks import Check, MeasuredRun, check_all, main, measure
+from fadelab.sweep.plan import load_plan
 
 LAST = "digits"
 """The task whose settings and last period tests change."""
@@ -168,6 +169,21 @@ def test_runs_without_a_common_seed_cannot_tell(tmp_path: Path) -> None:
     ]
     check = claimed(check_all(runs), "number of local steps of digits")
     assert (check.holds, check.figures) == (None, {"pairs": 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "variants"),
+    [("baselines", 90, 6), ("importance", 16, 1), ("active-drift", 16, 1), ("idle-drift", 16, 1)],
+)
+def test_the_sweeps_of_the_claims_are_sound(name: str, runs: int, variants: int) -> None:
+    plan = load_plan(QUICKSTART.parent / "dma_fl" / f"{name}.yaml")
+    assert len(plan.runs) == runs
+    assert len({run.variant for run in plan.runs}) == variants
+    # What differs between the runs of one seed is one setting of one task, as the checks need it.
+    if variants == 1:
+        one_seed = [run.experiment.learning["turning"] for run in plan.runs if run.seed == 1]
+        drifts = {task.drift.model_dump_json() for task in one_seed}
+        assert len({task.importance for task in one_seed}) * len(drifts) == 2
 
 
 def test_the_checks_are_written_as_json(

@@ -193,6 +193,7 @@ def test_runs_without_planned_rounds_have_no_such_part(tmp_path: Path) -> None:
 
 def test_the_sweeps_of_the_examples_are_sound() -> None:
     assert len(load_plan(QUICK.with_name("sweep-main-pairs.yaml")).runs) == 3 * 3 * 2 * 5
+    assert len(load_plan(QUICK.with_name("cifar10.yaml")).runs) == 3 * 3 * 2 * 3
     full = load_plan(QUICK.with_name("sweep-power-control.yaml")).runs
     assert len(full) == 7 * 11 * 2 * 5
     # Every quantiser under every power control, with the same optimiser.

@@ -94,7 +94,7 @@ def test_settings_replace_and_add_keys_and_the_seed_comes_last() -> None:
         ),
         (
             "method.name=magic",
-            "'method.name' is 'magic'; allowed: afl, emq, fedasync, fedavg, fedbuff, lazy, mads, sp_fl.",
+            "'method.name' is 'magic'; allowed: afl, dma_fl, emq, fedasync, fedavg, fedbuff, lazy, mads, sp_fl.",
         ),
         (
             "radio={timeline: {kind: tape}}",

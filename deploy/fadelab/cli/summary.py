@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fadelab.cli.links_outcome import link_rows
+from fadelab.results.period_schema import Periods
 from fadelab.results.schema import Summary, TaskResult
 from fadelab.results.sp_fl_schema import ClassArrivals
 
@@ -28,15 +29,7 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     )
     table.add_row("on the wire", f"{wire.up.wire / 1e6:.2f} MB up, {wire.down.wire / 1e6:.2f} down")
     if (periods := summary.periods) is not None:
-        modelled, metered = (
-            one.compute + one.uplink + one.downlink for one in (periods.modelled, periods.metered)
-        )
-        table.add_row(
-            "local periods",
-            f"{sum(one.periods.ended for one in periods.tasks.values())} ended, energy "
-            f"{modelled:.3g} J modelled, {metered:.3g} J metered; {periods.overruns} of "
-            f"{periods.trainings} trainings longer than emulated",
-        )
+        table.add_row("local periods", _periods(periods))
     if (contacts := summary.contacts) is not None:
         table.add_row(
             "contacts",
@@ -69,6 +62,17 @@ def show_summary(console: Console, run_dir: Path, summary: Summary) -> None:
     console.print(verdict)
     for reason in summary.invalid_reasons:
         console.print(f"  {reason}", markup=False)
+
+
+def _periods(periods: Periods) -> str:
+    ended = sum(task.periods.ended for task in periods.tasks.values())
+    modelled_j, metered_j = (
+        one.compute + one.uplink + one.downlink for one in (periods.modelled, periods.metered)
+    )
+    return (
+        f"{ended} ended, energy {modelled_j:.3g} J modelled, {metered_j:.3g} J metered; "
+        f"{periods.overruns} of {periods.trainings} trainings longer than emulated"
+    )
 
 
 def _arrived(arrivals: ClassArrivals) -> str:

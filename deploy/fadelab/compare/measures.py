@@ -7,13 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from fadelab.compare.learned import LEARNED, QUALITIES, TASK_ENERGY
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.results.period_schema import PeriodJoules
 from fadelab.results.round_schema import RoundPlans
-from fadelab.results.schema import CurvePoint, Summary, TaskResult
+from fadelab.results.schema import Summary, TaskResult
 
-_SLACK_S = 0.5
-"""A run may end a little before its planned duration."""
+_ALL_TASKS = "all"
+"""Stands for the mean of tasks where a task's name would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,138 +32,9 @@ class Measure:
     """None where a run has no such number, for example never reached a target."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    """A measure of what was learned."""
-
-    title: str
-    unit: str
-    higher_is_better: bool | None
-    """None: as the task's metric."""
-    of: Callable[[Summary, TaskResult, float], float | None]
-    argument: str | None = None
-    """What stands behind the colon."""
-
-
-def _final(_: Summary, task: TaskResult, __: float) -> float | None:
-    return task.final
-
-
-def _best(_: Summary, task: TaskResult, __: float) -> float | None:
-    return task.best
-
-
-def _versions(_: Summary, task: TaskResult, __: float) -> float:
-    return float(task.versions)
-
-
-def _at(summary: Summary, task: TaskResult, t_s: float) -> float | None:
-    if t_s > summary.duration_s + _SLACK_S:
-        return None
-    return value_at(task.curve, t_s)
-
-
-def _mean(summary: Summary, task: TaskResult, _: float) -> float | None:
-    """Return the metric's mean over emulated time; each version counts until the next."""
-    starts_s = [point.t_s for point in task.curve]
-    if not starts_s or summary.duration_s <= starts_s[0]:
-        return None
-    weights_s = np.diff([*starts_s, max(summary.duration_s, starts_s[-1])])
-    return float(np.average([point.value for point in task.curve], weights=weights_s))
-
-
-def _time_to(_: Summary, task: TaskResult, target: float) -> float | None:
-    reached = _first_reaching(task, target)
-    return None if reached is None else reached.t_s
-
-
-def _bytes_to(_: Summary, task: TaskResult, target: float) -> float | None:
-    reached = _first_reaching(task, target)
-    return None if reached is None else reached.wire_up_bytes / 1e6
-
-
-def _energy_to(_: Summary, task: TaskResult, target: float) -> float | None:
-    reached = _first_reaching(task, target)
-    return None if reached is None else reached.energy_j
-
-
-def _at_energy(_: Summary, task: TaskResult, energy_j: float) -> float | None:
-    """Return the metric of the last version that the task had for so much; None if it spent less."""
-    if task.energy_j is None or task.energy_j < energy_j:
-        return None
-    afforded = [
-        point.value
-        for point in task.curve
-        if point.energy_j is not None and point.energy_j <= energy_j
-    ]
-    return afforded[-1] if afforded else None
-
-
-def _task_energy(_: Summary, task: TaskResult, __: float) -> float | None:
-    return task.energy_j
-
-
-def _task_staleness(_: Summary, task: TaskResult, __: float) -> float | None:
-    return _largest(task.staleness.versions)
-
-
-def _task_payload(_: Summary, task: TaskResult, __: float) -> float:
-    return sum(row.payload for row in task.packets if row.direction == "up") / 1e6
-
-
-def _first_reaching(task: TaskResult, target: float) -> CurvePoint | None:
-    for point in task.curve:
-        if point.value >= target if task.higher_is_better else point.value <= target:
-            return point
-    return None
-
-
-def value_at(curve: Sequence[CurvePoint], t_s: float) -> float | None:
-    """Return the metric of the version in force at an emulated time; None before the first."""
-    published = [point.value for point in curve if point.t_s <= t_s]
-    return published[-1] if published else None
-
-
-_TARGET = "a value of the metric"
-_COST = False
-"""Less of it is better."""
-
-_JOULES = "joules of the task"
-_QUALITIES = ("final", "best", "mean", "at", "at_energy")
-"""What has the metric's own unit, and so a mean over tasks that share a metric."""
-_ALL_TASKS = "all"
-"""Stands for the mean of tasks where a task's name would."""
-
-_LEARNED = {
-    "final": _Learned("final {metric}", "", None, _final),
-    "best": _Learned("best {metric}", "", None, _best),
-    "mean": _Learned("mean {metric} over time", "", None, _mean),
-    "at": _Learned("{metric} after {x:g} s", "", None, _at, "emulated seconds"),
-    "time_to": _Learned("time to {metric} {x:g}", "s", _COST, _time_to, _TARGET),
-    "bytes_to": _Learned("uplink wire bytes to {metric} {x:g}", "MB", _COST, _bytes_to, _TARGET),
-    "energy_to": _Learned("the task's energy to {metric} {x:g}", "J", _COST, _energy_to, _TARGET),
-    "at_energy": _Learned("{metric} for {x:g} J", "", None, _at_energy, _JOULES),
-    "task_energy": _Learned("the task's energy", "J", _COST, _task_energy),
-    "task_staleness": _Learned("the task's largest staleness", "versions", _COST, _task_staleness),
-    "task_payload": _Learned("the task's uplink payload", "MB", _COST, _task_payload),
-    "versions": _Learned("versions published", "", None, _versions),
-}
-
-
 def _energy_j(summary: Summary) -> float:
     joules = summary.total.joules
     return joules.compute + joules.uplink + joules.downlink
-
-
-def _arrivals(packet_class: str, which: str, summary: Summary) -> float | None:
-    """Return a share of SP-FL's packets in per cent; moduli are those whose signs arrived."""
-    if summary.sp_fl is None:
-        return None
-    found = summary.sp_fl.sign if packet_class == "sign" else summary.sp_fl.modulus
-    share = {
-        "empirical": found.empirical, "predicted": found.predicted, "carried": found.carried
-    }[which]  # fmt: skip
-    return None if share is None else 100 * share
 
 
 def _of_periods(kind: Literal["modelled", "metered"]) -> Callable[[Summary], float | None]:
@@ -181,6 +53,17 @@ def _overruns(summary: Summary) -> float | None:
 
 def _largest(values: Sequence[int]) -> float | None:
     return float(max(values)) if values else None
+
+
+def _arrivals(packet_class: str, which: str, summary: Summary) -> float | None:
+    """Return a share of SP-FL's packets in per cent; moduli are those whose signs arrived."""
+    if summary.sp_fl is None:
+        return None
+    found = summary.sp_fl.sign if packet_class == "sign" else summary.sp_fl.modulus
+    share = {
+        "empirical": found.empirical, "predicted": found.predicted, "carried": found.carried
+    }[which]  # fmt: skip
+    return None if share is None else 100 * share
 
 
 def _mean_of(values: Sequence[float]) -> float | None:
@@ -332,21 +215,21 @@ _RUN = (
 ALWAYS = ("wire_up", "wire_down", "energy", "staleness", "staleness_s", "uploads", "wall")
 """The measures that every comparison shows besides those that were asked for."""
 
-IF_KNOWN = ("energy_modelled", "energy_metered", "staleness_max", "overruns")
+IF_KNOWN = ("energy_modelled", "energy_metered", TASK_ENERGY, "staleness_max", "overruns")
 """Those that it shows as well where devices report local periods."""
 
 ENERGIES = ("energy_metered", "energy")
-"""What quality is held against: the first of these that runs have."""
+"""What quality is held against: the first of these that runs have; of one of several tasks, its own."""
 
 
 def is_quality(key: str) -> bool:
     """Return whether a measure is the task's metric at some moment, or its mean."""
-    return key.rpartition("/")[2].partition(":")[0] in _QUALITIES
+    return key.rpartition("/")[2].partition(":")[0] in QUALITIES
 
 
 def metric_names() -> str:
     """Return all names that can be asked for, in one line."""
-    learned = [f"{name}:X" if rule.argument else name for name, rule in _LEARNED.items()]
+    learned = [f"{name}:X" if rule.argument else name for name, rule in LEARNED.items()]
     return ", ".join([*learned, *(measure.key for measure in _RUN)])
 
 
@@ -364,7 +247,7 @@ def measures_of(metric: str, tasks: dict[str, TaskResult]) -> Iterator[Measure]:
         if measure.key == metric:
             yield measure
             return
-    rule = _LEARNED.get(name)
+    rule = LEARNED.get(name)
     if rule is None:
         raise FadelabError(ExitCode.USAGE, f"there is no metric '{metric}'; {metric_names()}")
     if (rule.argument is None) != (not colon):
@@ -381,7 +264,7 @@ def measures_of(metric: str, tasks: dict[str, TaskResult]) -> Iterator[Measure]:
             None if name == "versions" else better,
             partial(_learned, rule.of, task, x),
         )
-    if len(tasks) > 1 and name in _QUALITIES and len({_kind(one) for one in tasks.values()}) == 1:
+    if len(tasks) > 1 and name in QUALITIES and len({_kind(one) for one in tasks.values()}) == 1:
         first = next(iter(tasks.values()))
         title = rule.title.format(metric=first.metric, x=x)
         yield Measure(

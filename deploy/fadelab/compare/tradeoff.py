@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fadelab.compare.learned import TASK_ENERGY
 from fadelab.compare.measures import ENERGIES, is_quality
 from fadelab.compare.rows import (
     Field,
@@ -24,9 +25,12 @@ def tradeoffs(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """
     if len(comparison.variants) < 2:
         return
-    known = [key for key in ENERGIES if _is_known(comparison, key)]
     for key in comparison.main:
-        if known and is_quality(key) and _is_known(comparison, key):
+        if not is_quality(key) or not _is_known(comparison, key):
+            continue
+        own = f"{comparison.measures[key].task}/{TASK_ENERGY}"
+        known = [cost for cost in (own, *ENERGIES) if _is_known(comparison, cost)]
+        if known:
             yield key, known[0]
 
 
@@ -39,7 +43,8 @@ def tradeoff_title(comparison: Comparison, key: str, cost: str) -> str:
 def tradeoff_table(comparison: Comparison, key: str, cost: str) -> Table:
     """Return means of a quality and of energies side by side, and differences to the baseline."""
     shown = [key, cost]
-    if _is_known(comparison, ALSO):
+    # Of all tasks together, and so beside what is of all tasks too.
+    if cost in ENERGIES and _is_known(comparison, ALSO):
         shown.append(ALSO)
     headings = [*group_headings(comparison)]
     for name in shown:

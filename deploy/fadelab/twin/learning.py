@@ -140,7 +140,7 @@ class Learning:
             experiment=experiment,
             run_dir=folder,
             sockets_dir=folder,
-            data_dir=experiment.task.data_dir,
+            data_dir=experiment.first.task.data_dir,
             run_id=1,
         )
         plan.initial_path.parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def formula_runs(planned: Sequence[PlannedRun]) -> Iterator[FormulaRun]:
 
     """
     first = planned[0].experiment
-    bench = Workbench(_work(first), first.task.data_dir.absolute())
+    bench = Workbench(_work(first), first.first.task.data_dir.absolute())
     with TemporaryDirectory() as folder, EventLog(Path(folder), "twin", "0", SystemClock()) as log:
 
         def learning(number: int) -> Learning:
@@ -172,10 +172,11 @@ def _found(
 
 
 def _work(experiment: Experiment) -> WorkbenchConfig:
+    first = experiment.first
     return WorkbenchConfig(
-        task=experiment.task,
-        partition=experiment.partition,
-        training=experiment.training,
+        task=first.task,
+        partition=first.partition,
+        training=first.training,
         devices=experiment.devices.count,
         seed=experiment.seed,
     )
