@@ -57,9 +57,7 @@ def test_with_moduli_starved_learning_goes_on_by_signs_alone(run: Run) -> None:
     assert "Signs and moduli" in (ended.run_dir / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("access", "fading"), [("tdm", "independent"), ("parallel", "independent"), ("tdm", "common")]
-)
+@pytest.mark.parametrize(("access", "fading"), [("tdm", "independent"), ("parallel", "common")])
 def test_other_ways_of_sharing_reach_the_links(run: Run, access: str, fading: str) -> None:
     ended = run(
         "shared", *_SMALL, "duration_s=60", "max_versions=3", f"method.access={access}",
