@@ -149,7 +149,9 @@ class Experiment(StrictModel):
     )
     duration_s: float = Field(gt=0, le=1e6, description="Emulated seconds.")
     max_versions: int | None = Field(
-        None, ge=1, description="End the run when this many model versions are published."
+        None,
+        ge=1,
+        description="End the run when this many versions of the first task's model are published.",
     )
     devices: DevicesConfig
     task: TaskConfig | None = None

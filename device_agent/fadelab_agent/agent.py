@@ -23,7 +23,6 @@ from fadelab_agent.membership import Membership
 from fadelab_agent.nl80211 import WirelessInterface
 from fadelab_agent.period_config import PeriodConfig
 from fadelab_agent.period_loop import PeriodLoop
-from fadelab_agent.period_work import PeriodWork
 from fadelab_agent.policy import MadsConfig, PolicyConfig, build_policy
 from fadelab_agent.power.sampler import power_sampled
 from fadelab_agent.radio import EmulatedRadio, WiredRadio
@@ -31,7 +30,6 @@ from fadelab_agent.radio_config import KernelRadioConfig, NoRadioConfig, RadioCo
 from fadelab_agent.radio_of_kernel import KernelRadio
 from fadelab_agent.round_loop import RoundLoop
 from fadelab_agent.routes import ClassRoutes, MtuBytes, UplinkShares
-from fadelab_agent.scheduled_periods import ScheduledPeriods
 from fadelab_agent.spool import Owner
 from fadelab_agent.state_dir import StateDir
 from fadelab_agent.terms import DeviceTerms, TaskParts
@@ -343,10 +341,8 @@ class Agent:
                     terms, parts, channel=channel, ways=ways, break_off=self._breaks_off(ways, log)
                 )
             if config.periods is not None:
-                periods = ScheduledPeriods(
-                    channel, membership, task=work.name, clock=clock, log=log
-                )
-                return _period_loop(terms, parts, config.periods, periods, self._works.index(work))
+                number = self._works.index(work)
+                return PeriodLoop.build(terms, parts, config.periods, channel, number=number)
             if config.contact is not None:
                 return ContactLoop(terms, config.contact, parts, state.history(owner))
             reports = (
@@ -401,24 +397,6 @@ def memory_kind(config: AgentConfig) -> type[InnovationMemory | ErrorMemory | No
     if config.innovation is not None:
         return InnovationMemory
     return ErrorMemory if config.error_memory else NoMemory
-
-
-def _period_loop(
-    terms: DeviceTerms,
-    parts: TaskParts,
-    config: PeriodConfig,
-    periods: ScheduledPeriods,
-    number: int,
-) -> PeriodLoop:
-    assert isinstance(parts.work, PeriodWork)
-    return PeriodLoop(
-        terms,
-        parts,
-        parts.work,
-        periods,
-        cycles_per_sample=config.cycles_per_sample[number],
-        probe_samples=config.probe_samples,
-    )
 
 
 def lazy_upload(config: AgentConfig, work: TaskWork, log: EventLog) -> LazyUpload | None:

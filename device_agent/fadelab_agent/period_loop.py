@@ -8,7 +8,9 @@ done one task after the other, within that time or counted as late.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Self
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from fadelab_agent.config import ComputeConfig
 from fadelab_agent.delivery import Delivery
 from fadelab_agent.downlink import Model
 from fadelab_agent.obtaining import ModelSource
+from fadelab_agent.period_config import PeriodConfig
 from fadelab_agent.period_work import PeriodOutcome, PeriodWork, Stretches
 from fadelab_agent.policy import Observation
 from fadelab_agent.scheduled_periods import ScheduledPeriods
@@ -94,6 +97,40 @@ class PeriodLoop:
         """Drift time up to the end of the last training."""
         self._computed_until_s = 0.0
         """When that was."""
+
+    @classmethod
+    def build(
+        cls,
+        terms: DeviceTerms,
+        parts: TaskParts,
+        config: PeriodConfig,
+        channel: grpc.aio.Channel,
+        *,
+        number: int,
+    ) -> Self:
+        """Return the loop of an agent's task.
+
+        Args:
+            terms: of the device.
+            parts: what it works with; its work must be one in periods.
+            config: of the agent.
+            channel: the data plane.
+            number: the task's place in the agent's order.
+
+        """
+        work = parts.work
+        assert isinstance(work, PeriodWork)
+        periods = ScheduledPeriods(
+            channel, parts.membership, task=work.name, clock=parts.clock, log=parts.log
+        )
+        return cls(
+            terms,
+            parts,
+            work,
+            periods,
+            cycles_per_sample=config.cycles_per_sample[number],
+            probe_samples=config.probe_samples,
+        )
 
     async def run(self) -> None:
         """Go through local periods for as long as the server wants it."""

@@ -314,6 +314,17 @@ def test_figures_that_no_period_has_are_refused(tmp_path: Path, changes: dict[st
     play(scenario)
 
 
+def test_strangers_are_told_to_join(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with scene(tmp_path, 1) as (_, (worker,), _):
+            worker.device.session = 1
+            assert (await worker.ask()).status == schedule_pb2.PERIOD_STATUS_UNKNOWN_SESSION
+            assert (await worker.report()).status == schedule_pb2.PERIOD_STATUS_UNKNOWN_SESSION
+
+    play(scenario)
+    assert logged(tmp_path, "scheduled") == []
+
+
 def test_the_end_of_the_run_answers_everybody(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with scene(tmp_path, 2, staleness_cap=0) as (server, (worker, other), _):
