@@ -9,7 +9,7 @@ import yaml
 from fadelab.exit_codes import FadelabError
 from fadelab.experiment import Experiment, load_experiment
 from fadelab.local.plan import SERVER, LinksOfRun, LocalPlan
-from fadelab_agent.agent import AgentConfig
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_server.config import ServerConfig
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.yaml"

@@ -20,7 +20,7 @@ from tests.server.harness import (
     make_config,
 )
 
-from fadelab_agent.agent import AgentConfig
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.metric import Baseline
 from fadelab_agent.radio import LinkView
 from fadelab_agent.work import Trained

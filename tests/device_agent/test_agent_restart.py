@@ -32,7 +32,8 @@ from tests.server.harness import (
     running,
 )
 
-from fadelab_agent.agent import Agent, AgentConfig
+from fadelab_agent.agent import Agent
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.encoded_update import UpdateIdentity, encode_update
 from fadelab_agent.membership import RefusedError
 from fadelab_agent.settling import settled
@@ -259,7 +260,8 @@ def test_a_disk_that_is_full_ends_no_device(
 
 _PROGRAM = """
 import asyncio, sys
-from fadelab_agent.agent import AgentConfig, run_agent
+from fadelab_agent.agent import run_agent
+from fadelab_agent.agent_config import AgentConfig
 from tests.device_agent.agent_harness import LARGE, FakeWork
 
 asyncio.run(run_agent(AgentConfig.model_validate_json(sys.argv[1]), [FakeWork(LARGE)]))

@@ -349,7 +349,8 @@ async def train_until_the_stop(
 _PROGRAM = """
 import asyncio, sys
 import numpy as np
-from fadelab_agent.agent import AgentConfig, run_agent
+from fadelab_agent.agent import run_agent
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.work import Trained
 
 class Work:

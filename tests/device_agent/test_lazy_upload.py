@@ -18,7 +18,8 @@ from tests.server.harness import (
     running,
 )
 
-from fadelab_agent.agent import Agent, AgentConfig
+from fadelab_agent.agent import Agent
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.innovation import AlwaysUpload, InnovationRound, UploadRule
 from fadelab_agent.lazy_config import AquilaRuleConfig, LaqRuleConfig
 from fadelab_agent.lazy_upload import LazyUpload

@@ -22,7 +22,8 @@ from tests.server.cell_free_drops import published_drop
 from tests.server.radio_plane import Plane
 from tests.system.forking import exit_code, kill
 
-from fadelab_agent.agent import AgentConfig, run_agent
+from fadelab_agent.agent import run_agent
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.config import IidPartition, MlpModel, TaskConfig, TrainingConfig
 from fadelab_agent.workbench import Workbench
 from fadelab_agent.workbench_config import WorkbenchConfig

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from fadelab.exit_codes import ExitCode, FadelabError
 from fadelab.local.children import exit_code_of
 from fadelab.mistakes import describe
-from fadelab_agent.agent import AgentConfig, run_agent
+from fadelab_agent.agent import run_agent
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.validator import Validator
 from fadelab_agent.work import TaskWork
 from fadelab_agent.workbench_config import WorkbenchConfig

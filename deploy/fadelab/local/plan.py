@@ -11,7 +11,7 @@ from fadelab.experiment import Experiment
 from fadelab.local.trial import choose_backend
 from fadelab.methods import DmaFlMethod
 from fadelab.periods import scheduling_of
-from fadelab_agent.agent import AgentConfig
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.config import ComputeConfig
 from fadelab_agent.period_config import PeriodConfig
 from fadelab_agent.workbench_config import WorkbenchConfig

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fadelab.cli.processes import AgentFile
 from fadelab.exit_codes import ExitCode, FadelabError
-from fadelab_agent.agent import AgentConfig
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.trust import AgentTrust
 
 SLOT, POD = "FADELAB_SLOT", "FADELAB_POD"

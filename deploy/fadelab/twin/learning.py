@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fadelab.experiment import Experiment
 from fadelab.local.plan import RunPlan
-from fadelab_agent.agent import AgentConfig, lazy_upload, memory_kind
+from fadelab_agent.agent import lazy_upload, memory_kind
+from fadelab_agent.agent_config import AgentConfig
 from fadelab_agent.compute import compute_energy_j, compute_time_s
 from fadelab_agent.encoded_update import UpdateIdentity, encode_update
 from fadelab_agent.policy import Observation, build_policy
