@@ -75,7 +75,7 @@ class RunView:
             self._live.update(self._picture(), refresh=True)
         elif self._status.started and time.monotonic() - self._last_line_s > _LINE_EVERY_S:
             self._last_line_s = time.monotonic()
-            self._console.print(self._headline(), *self._task_lines(), sep="\n")
+            self._console.print(self._headline(), *self._task_lines(), sep="\n", soft_wrap=True)
 
     def _headline(self) -> Text:
         tasks = self._status.tasks

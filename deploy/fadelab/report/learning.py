@@ -41,7 +41,8 @@ def _task(index: int, name: str, task: TaskResult, *, is_one_of_several: bool) -
         "Uplink bytes are all layer-2 bytes that all devices had sent when the version was "
         "published, with headers, retransmissions and acknowledgements"
         f"{', of all tasks together' if is_one_of_several else ''}. Energy is what computing and "
-        "transfers of this task had cost all devices by then, from measured times.",
+        "transfers of this task had cost all devices by then, from measured times; a local period "
+        "counts when it ends.",
     )
 
 
