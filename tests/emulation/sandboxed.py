@@ -162,14 +162,16 @@ def tcp_pair(
 
 
 def udp_pair(
-    backend: LinkBackend, *, uplink: bool, port: int = 0
+    backend: LinkBackend, *, uplink: bool, port: int = 0, device: int = 0
 ) -> tuple[socket.socket, socket.socket]:
-    """Return a connected sender and a receiver for one direction of device 0's link."""
+    """Return a connected sender and a receiver for one direction of a device's link."""
     at_hub = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    at_device = backend.namespaces[0].run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    at_device = backend.namespaces[device].run(
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    )
     sender, receiver = (at_device, at_hub) if uplink else (at_hub, at_device)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    receiver.bind((backend.server_address if uplink else address_of(backend, 0), port))
+    receiver.bind((backend.server_address if uplink else address_of(backend, device), port))
     receiver.settimeout(5)
     sender.connect(receiver.getsockname())
     return sender, receiver

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sandboxed import in_sandbox, make_backend, make_tick, tcp_pair, udp_pair
 
@@ -39,8 +40,12 @@ def told(backend: LinkBackend, watch: ByteWatch) -> dict[str, Any]:
     for _ in range(3):
         sender.send(bytes(100))
         receiver.recv(200)
-    backend.apply(make_tick(1, 20e6, is_open=False))
+    backend.apply(replace(make_tick(2, 20e6), is_open=np.array([False, True])))
     sender.send(bytes(100))
+    # A relay takes packets in their order: when the other link's is through, that one is at its gate.
+    later, other = udp_pair(backend, uplink=True, device=1)
+    later.send(bytes(100))
+    other.recv(200)
     watch.update()
     account = watch.accounts()[0]
     wire = backend.counters().wire_since(before)
@@ -48,8 +53,8 @@ def told(backend: LinkBackend, watch: ByteWatch) -> dict[str, Any]:
 
 
 def seen(factory: Factory, folder: Path) -> dict[str, Any]:
-    backend = make_backend(1, 20e6, factory)
-    backend.apply(make_tick(1, 20e6))
+    backend = make_backend(2, 20e6, factory)
+    backend.apply(make_tick(2, 20e6))
     early, taker = udp_pair(backend, uplink=True)
     early.send(bytes(1000))
     taker.recv(2000)

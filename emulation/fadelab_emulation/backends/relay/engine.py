@@ -177,13 +177,14 @@ class Engine:
         """Deliver what has come out of a pipe, tell its counts and note when it goes on."""
         pipe = self._pipes[number]
         arrived = pipe.advance(now_s)
+        # First: whoever has got a packet finds it counted.
+        self._shared.publish(number, pipe)
         for packet in arrived:
             _write(self._outputs[number], packet)
         if arrived and number in self._resuming:
             self._resuming.remove(number)
             self._shared.resumed_s[number] = time.monotonic()
             os.eventfd_write(self._given.resumed, 1)
-        self._shared.publish(number, pipe)
         next_s = pipe.next_s
         if next_s < self._noted_s[number]:
             self._noted_s[number] = next_s
