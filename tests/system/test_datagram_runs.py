@@ -96,7 +96,8 @@ def recomputed(ended: Ended, folder: Path) -> Any:
     config = plan.server(dimension=len(np.load(initial)), layout_hash=0)
     with EventLog(folder / "again", "server", "0", SystemClock()) as log:
         federation = Federation(config, SystemClock(), log)
-        again = Replay(config, federation.tasks, federation.keeper.read, decided_until=0)
+        keeper = federation.keeper
+        again = Replay(config, federation.tasks, keeper.read, book=keeper.book, decided_until=0)
         for record in replay(config.checkpoint_dir / "journal", intact):
             again.take(record)
     return federation.tasks[0].store.newest
