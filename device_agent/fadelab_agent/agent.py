@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -35,6 +34,7 @@ from fadelab_agent.work import TaskWork
 from fadelab_proto import federation_pb2 as pb
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.codecs import accelerate
+from fadelab_proto.ending import asked_to_end
 from fadelab_proto.events import EventLog
 from fadelab_proto.process_memory import private_memory_mib
 from fadelab_proto.tcp_info import NOTHING_SENT, TcpLedger, abort
@@ -277,8 +277,5 @@ async def run_agent(config: AgentConfig, works: Sequence[TaskWork]) -> None:
         accelerate()
     clock = SystemClock(config.time_scale, config.clock_offset_s)
     agent = asyncio.create_task(Agent(config, works, clock).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
+    with asked_to_end(agent.cancel), contextlib.suppress(asyncio.CancelledError):
         await agent

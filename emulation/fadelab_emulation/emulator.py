@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from fadelab_proto import radio_pb2_grpc as pb_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.config import StrictModel
+from fadelab_proto.ending import asked_to_end
 from fadelab_proto.events import EventLog
 from fadelab_proto.wire import server_options
 
@@ -292,12 +292,12 @@ async def emulate(
     sys.setswitchinterval(_SWITCH_S)
     clock = SystemClock()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     # Its own waiting is in the kernel's seconds; what it logs is in the emulation's.
     emulated = SystemClock(config.radio.time_scale)
-    with EventLog(config.events_dir, "emulator", "0", emulated) as log:
+    with (
+        asked_to_end(stop.set),
+        EventLog(config.events_dir, "emulator", "0", emulated) as log,
+    ):
         facts = config.backend
         backend = make_backend(facts.variant, link_plan(config), clock)
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ from fadelab_proto import schedule_pb2_grpc as schedule_grpc
 from fadelab_proto.allocator import keep_freed_memory
 from fadelab_proto.clock import Clock, SystemClock
 from fadelab_proto.codecs import accelerate
+from fadelab_proto.ending import asked_to_end
 from fadelab_proto.events import EventLog
 from fadelab_proto.tcp_info import TcpLedger, hang_up
 from fadelab_proto.wire import server_options
@@ -245,12 +245,10 @@ async def _serve(
         port = await server.start()
         if listening is not None:
             listening(port)
-        loop = asyncio.get_running_loop()
         over = asyncio.create_task(server.run_until_over())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, over.cancel)
-        try:
-            await over
-        except asyncio.CancelledError:
-            server.federation.stop("the server was told to stop")
-        await server.drain()
+        with asked_to_end(over.cancel):
+            try:
+                await over
+            except asyncio.CancelledError:
+                server.federation.stop("the server was told to stop")
+            await server.drain()
