@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine import wheels
 from tests.system.two_engines import Engine, said, two_engines
 
 from fadelab.images.build import SOURCE, Target, image_name
@@ -60,7 +61,7 @@ def engines() -> Iterator[tuple[Engine, Engine]]:
         tempfile.TemporaryDirectory(prefix="flsw-") as run,
         two_engines(cache, Path(run)) as (manager, worker),
     ):
-        _make_images(manager, cache / "wheels")
+        _make_images(manager)
         _hand_over(manager, worker)
         manager.docker("swarm", "init", "--advertise-addr", manager.address)
         token = manager.docker("swarm", "join-token", "-q", "worker").strip()
@@ -74,14 +75,10 @@ def fadelab(*arguments: object, **env: str) -> str:
     return said(sys.executable, "-m", "fadelab", *map(str, arguments), **env)
 
 
-def _make_images(engine: Engine, wheels: Path) -> None:
+def _make_images(engine: Engine) -> None:
     if not engine.docker("image", "ls", "-q", _BASE):
         said(SOURCE / "deploy" / "docker" / "base.sh", DOCKER_HOST=engine.host)
-    if not wheels.is_dir():
-        needed = ".[agent,command,containers,emulation,server]"
-        download = ["-m", "pip", "download", "-q", "--constraint", "constraints.txt"]
-        said("env", "-C", SOURCE, sys.executable, *download, "--dest", wheels, needed, "hatchling")
-    options = ("--wheels", wheels, "--offline", "--tag", _TAG)
+    options = ("--wheels", wheels(), "--offline", "--tag", _TAG)
     fadelab("images", "build", *options, DOCKER_HOST=engine.host)
 
 
