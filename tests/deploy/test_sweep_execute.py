@@ -312,3 +312,17 @@ def test_one_sweep_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
         raise AssertionError
     with locked(tmp_path):
         pass
+
+
+def test_what_runs_share_is_out_of_the_collectors_sight() -> None:
+    # Else an emulator that was forked would stop for 200 ms whenever it looks for garbage.
+    program = (
+        "import gc; from fadelab.cli.sweep import import_once; import_once(); "
+        "print(len(gc.get_objects()), gc.get_freeze_count())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    seen, frozen = map(int, said.split())
+    assert frozen > 100_000
+    assert seen < frozen / 20

@@ -27,6 +27,7 @@ from fadelab.sweep.record import (
     new_record,
     read_record,
 )
+from fadelab_proto import collector
 from fadelab_proto.clock import SystemClock
 
 _SWEEPS = Path("sweeps")
@@ -104,11 +105,16 @@ def _run_of(experiment: Path, run_dir: Path) -> Work:
 
 
 def import_once() -> None:
-    """Import here what every run would import in its own process; it takes seconds."""
-    for module in _WHAT_RUNS_NEED:
-        # What is missing, the runs say better.
-        with contextlib.suppress(ModuleNotFoundError):
-            import_module(module)
+    """Import here what every run would import in its own process; it takes seconds.
+
+    The collector is kept from all of it, in the runs' processes as well: to look at torch's objects
+    would take an emulator hundreds of milliseconds, by which its links would be late.
+    """
+    with collector.importing():
+        for module in _WHAT_RUNS_NEED:
+            # What is missing, the runs say better.
+            with contextlib.suppress(ModuleNotFoundError):
+                import_module(module)
 
 
 class SweepView:
